@@ -1,0 +1,178 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// Has reports whether the store has blob d: proven, and durable.
+func (s *Store) Has(d Digest) bool {
+	_, err := s.index.blob(d)
+	return err == nil
+}
+
+// Blob opens blob d for reading. The error is an [ErrMiss] where the store does not have it.
+func (s *Store) Blob(d Digest) (*os.File, error) {
+	if _, err := s.index.blob(d); err != nil {
+		return nil, fmt.Errorf("cannot open blob %v in store %s: %w", d, s.dir, err)
+	}
+	return s.files.Blob(d)
+}
+
+// Put takes in a document that is in memory. It is durable, and Has knows of it, after the next Flush.
+func (s *Store) Put(ctx context.Context, data []byte) (Digest, error) {
+	w := Want{Size: int64(len(data)), SHA256: Sum(data)}
+	err := s.put(ctx, w, data)
+	if err != nil && !errors.Is(err, ErrExists) {
+		return Digest{}, fmt.Errorf("cannot put a document of %d bytes: %w", len(data), err)
+	}
+	return w.SHA256, nil
+}
+
+func (s *Store) put(ctx context.Context, w Want, data []byte) error {
+	in, err := s.Begin(ctx, w)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := in.fill(data); err != nil {
+		return err
+	}
+	_, err = in.Commit(ctx)
+	if errors.Is(err, ErrCorrupt) { // what an earlier run left is not what its record says
+		if err := in.Reset(); err != nil {
+			return err
+		}
+		if err := in.fill(data); err != nil {
+			return err
+		}
+		_, err = in.Commit(ctx)
+	}
+	return err
+}
+
+func (in *Ingest) fill(data []byte) error {
+	for _, e := range in.Missing() {
+		if _, err := in.WriteAt(data[e.Off:e.end()], e.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// aliasNote is the name of the note that says which blob has a sum that is no SHA-256.
+func aliasNote(key string) string { return "sum/" + key }
+
+// find returns an ExistsError if the store has what w wants, proven, be it durable yet or not; and nil if it has to be fetched.
+func (s *Store) find(ctx context.Context, w Want) error {
+	d := w.SHA256
+	if d.IsZero() {
+		var ok bool
+		if d, ok = s.alias(w.key()); !ok {
+			return nil
+		}
+	}
+	size, ok := s.size(d)
+	if !ok && !w.SHA256.IsZero() {
+		var err error
+		if size, ok, err = s.adopt(ctx, d); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !ok:
+		return nil
+	case w.Size >= 0 && w.Size != size:
+		return &MismatchError{Sum: "size", Want: fmt.Sprint(w.Size), Got: fmt.Sprint(size), Size: size}
+	}
+	return &ExistsError{Blob{d, size}}
+}
+
+// alias returns the blob that has the sum that key names.
+func (s *Store) alias(key string) (d Digest, ok bool) {
+	s.mu.Lock()
+	for _, b := range s.staged {
+		if b.key == key {
+			d = b.Digest
+		}
+	}
+	s.mu.Unlock()
+	if !d.IsZero() {
+		return d, true
+	}
+	note, err := s.index.note(aliasNote(key))
+	if err != nil || len(note) != len(d) {
+		return Digest{}, false
+	}
+	copy(d[:], note)
+	return d, true
+}
+
+// size returns the size of blob d if the store has it, or will have it after a flush.
+func (s *Store) size(d Digest) (int64, bool) {
+	s.mu.Lock()
+	b := s.staged[d]
+	s.mu.Unlock()
+	if b != nil {
+		return b.Size, true
+	}
+	facts, err := s.index.blob(d)
+	return facts.Size, err == nil
+}
+
+// adopt takes in a file that has the name of blob d but that the index does not know: a crash came between the two, or the index
+// is new. It is believed only after it was read whole and synced. What does not match is left for an ingest to replace.
+func (s *Store) adopt(ctx context.Context, d Digest) (size int64, ok bool, err error) {
+	s.landing.RLock()
+	defer s.landing.RUnlock()
+	f, err := s.root.Open(blobName(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	defer f.Close()
+	h := newSums(Want{})
+	if err := s.hash(ctx, h, f); err != nil {
+		return 0, false, fmt.Errorf("cannot read blob %v: %w", d, err)
+	}
+	if h.digest() != d {
+		s.log.Warn("a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d)
+		return 0, false, nil
+	}
+	if err := s.disk.Sync(f); err != nil {
+		return 0, false, fmt.Errorf("cannot make blob %v durable: %w", d, err)
+	}
+	if err := s.disk.SyncDir(blobDir(d)); err != nil {
+		return 0, false, fmt.Errorf("cannot make blob %v durable: %w", d, err)
+	}
+	b := proven{Blob: Blob{d, h.n}, key: Want{SHA256: d}.key(), xxh64: h.xxh64.Sum64()}
+	if err := s.makeKnown(b); err != nil {
+		return 0, false, err
+	}
+	return h.n, true, nil
+}
+
+// hash reads all of r into h, which does not fail.
+func (s *Store) hash(ctx context.Context, h io.Writer, r io.Reader) error {
+	buf := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buf)
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := r.Read(*buf)
+		h.Write((*buf)[:n])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,345 @@
+package cache
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// CheckOptions says how thorough a check is.
+type CheckOptions struct {
+	// Deep proves every blob by its SHA-256. Otherwise a blob that a snapshot
+	// names is compared with the fingerprint taken when it was last proven,
+	// which finds every accident and costs less.
+	Deep bool
+}
+
+// A ProblemKind says what is wrong.
+type ProblemKind string
+
+const (
+	MissingBlob     ProblemKind = "missing"          // a blob that a snapshot names is not there
+	WrongSize       ProblemKind = "wrong size"       // a blob is longer or shorter than its snapshot says
+	DamagedBlob     ProblemKind = "damaged"          // a blob's content is not what its name says
+	MissingManifest ProblemKind = "missing manifest" // a snapshot that another one follows is not there
+	DamagedManifest ProblemKind = "damaged manifest" // a manifest's text is not what its name says, or cannot be read
+	DanglingCurrent ProblemKind = "dangling current" // the current snapshot of a stream is not there
+	IndexLacks      ProblemKind = "index lacks"      // the index does not have, or has otherwise, what the files say
+	IndexExtra      ProblemKind = "index extra"      // the index has what the files do not say
+
+	// These are no faults.
+	Unpublished ProblemKind = "unpublished" // a manifest that never became current; sweep removes it
+	PartialFile ProblemKind = "partial"     // an unfinished download, kept to go on with
+	ForeignFile ProblemKind = "foreign"     // a file that is not the store's; it is left alone
+)
+
+// A Problem is one finding of a check.
+type Problem struct {
+	Kind     ProblemKind
+	Digest   Digest // the blob; zero if it is about none
+	File     string // the file in the store, relative to its directory; "" if it is about none
+	Stream   string // the stream that it hurts; "" if none
+	Snapshot Digest // the newest snapshot that it hurts; zero if none
+	Path     string // the path in that snapshot that cannot be served
+	Others   int    // further entries of kept snapshots that it hurts
+	Detail   string // the facts
+	Remedy   string // what to do
+}
+
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(string(p.Kind))
+	if p.File != "" {
+		fmt.Fprintf(&b, " %s", p.File)
+	}
+	if p.Detail != "" {
+		fmt.Fprintf(&b, ": %s", p.Detail)
+	}
+	if p.Stream != "" {
+		fmt.Fprintf(&b, "; stream %s", p.Stream)
+	}
+	if !p.Snapshot.IsZero() {
+		fmt.Fprintf(&b, ", snapshot %.12s", p.Snapshot)
+	}
+	if p.Path != "" {
+		fmt.Fprintf(&b, ", path %s", p.Path)
+	}
+	if p.Others > 0 {
+		fmt.Fprintf(&b, " and %d more", p.Others)
+	}
+	if p.Remedy != "" {
+		fmt.Fprintf(&b, "; %s", p.Remedy)
+	}
+	return b.String()
+}
+
+// ErrUnsound: a check has found faults. Read its report.
+var ErrUnsound = errors.New("the store has faults")
+
+// A Report is the result of a check.
+type Report struct {
+	Deep      bool
+	Snapshots int   // kept ones, read and proven
+	Blobs     int   // read
+	Bytes     int64 // read
+	Problems  []Problem
+	Notes     []Problem // what is no fault but worth knowing
+}
+
+// OK says whether there are no faults.
+func (r *Report) OK() bool { return len(r.Problems) == 0 }
+
+// Err is nil if there are no faults; otherwise it is ErrUnsound, and names the
+// first of them.
+func (r *Report) Err() error {
+	if r.OK() {
+		return nil
+	}
+	return fmt.Errorf("%w: %d, the first: %v", ErrUnsound, len(r.Problems), r.Problems[0])
+}
+
+// A checker is one check under way.
+type checker struct {
+	s    *Store
+	deep bool
+
+	kept []keptManifest
+	uses map[Digest]*use
+
+	mu     sync.Mutex // guards what follows
+	report *Report
+	proven map[Digest]blobFacts // to be recorded
+}
+
+type keptManifest struct {
+	id       Digest
+	manifest *Manifest
+}
+
+// use is what the kept snapshots say of a blob.
+type use struct {
+	size     int64
+	stream   string
+	snapshot Digest
+	path     string
+	others   int
+}
+
+// Check compares the store with what its snapshots promise. The error says
+// that the check could not be done; what it found is in the report. The store
+// may be in use meanwhile.
+func (s *Store) Check(ctx context.Context, o CheckOptions) (*Report, error) {
+	c := &checker{s: s, deep: o.Deep, report: &Report{Deep: o.Deep}, uses: make(map[Digest]*use), proven: make(map[Digest]blobFacts)}
+	if err := c.run(ctx); err != nil {
+		return nil, fmt.Errorf("cannot check the store: %w", err)
+	}
+	order := func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.File, b.File), cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.Path, b.Path))
+	}
+	slices.SortStableFunc(c.report.Problems, order)
+	slices.SortStableFunc(c.report.Notes, order)
+	return c.report, nil
+}
+
+func (c *checker) run(ctx context.Context) error {
+	if err := c.promises(ctx); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{c.facts, c.blobs, c.partials, c.foreign} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promises reads what the snapshots say, and compares it with the index.
+// Publications wait for as long, so that all of it is one state.
+func (c *checker) promises(ctx context.Context) error {
+	if err := c.s.index.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer c.s.index.endTurn()
+	if err := c.manifests(ctx); err != nil {
+		return err
+	}
+	return c.index(ctx)
+}
+
+func (c *checker) fault(p Problem) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Problems = append(c.report.Problems, p)
+}
+
+func (c *checker) note(p Problem) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Notes = append(c.report.Notes, p)
+}
+
+const (
+	remedySync     = "remove the file, run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
+	remedyFetch    = "run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
+	remedyManifest = "the snapshot is lost unless a copy of the file is put back; `oxbow mirror sync` publishes a new one"
+	remedyIndex    = "run `oxbow store rebuild`"
+	remedySweep    = "`oxbow store sweep` removes it"
+)
+
+// manifests reads every kept snapshot and learns what it names.
+func (c *checker) manifests(ctx context.Context) error {
+	kept := make(map[string]map[Digest]bool)
+	streams, err := c.s.files.published()
+	if err != nil {
+		return err
+	}
+	for _, stream := range streams {
+		kept[stream] = make(map[Digest]bool)
+		if err := c.chain(ctx, stream, kept[stream]); err != nil {
+			return err
+		}
+	}
+	return c.others(ctx, kept)
+}
+
+func (c *checker) chain(ctx context.Context, stream string, kept map[Digest]bool) error {
+	id, err := c.s.files.currentID(stream)
+	if err != nil {
+		c.fault(Problem{Kind: DanglingCurrent, File: currentName(stream), Stream: stream, Detail: err.Error(), Remedy: remedyManifest})
+		return nil
+	}
+	absent := DanglingCurrent
+	for !id.IsZero() {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		kept[id] = true
+		m, err := c.s.files.Manifest(stream, id)
+		if err == nil {
+			c.keep(id, m)
+			id, absent = m.Parent, MissingManifest
+			continue
+		}
+		p := Problem{Kind: DamagedManifest, File: manifestName(stream, id), Stream: stream, Snapshot: id, Detail: err.Error(), Remedy: remedyManifest}
+		if errors.Is(err, ErrNoSnapshot) {
+			p.Kind, p.Detail = absent, "the manifest is not there"
+		}
+		c.fault(p)
+		h, err := c.s.files.header(stream, id)
+		if err != nil {
+			return nil
+		}
+		id, absent = h.Parent, MissingManifest
+	}
+	return nil
+}
+
+func (c *checker) keep(id Digest, m *Manifest) {
+	c.report.Snapshots++
+	c.kept = append(c.kept, keptManifest{id, m})
+	for _, e := range m.Entries {
+		if e.Kind == KindKnown {
+			continue
+		}
+		u := c.uses[e.Digest]
+		if u == nil {
+			c.uses[e.Digest] = &use{size: e.Size, stream: m.Stream, snapshot: id, path: e.Path}
+			continue
+		}
+		u.others++
+		if u.size != e.Size {
+			c.fault(Problem{Kind: WrongSize, Digest: e.Digest, File: blobName(e.Digest), Stream: m.Stream, Snapshot: id, Path: e.Path,
+				Detail: fmt.Sprintf("%d bytes here, %d in another entry", e.Size, u.size), Remedy: remedyManifest})
+		}
+	}
+}
+
+// others looks at the manifests that no chain leads to.
+func (c *checker) others(ctx context.Context, kept map[string]map[Digest]bool) error {
+	streams, err := c.s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	if err != nil {
+		return err
+	}
+	for _, stream := range streams {
+		ids, err := c.s.files.manifests(stream)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			if !kept[stream][id] {
+				c.note(Problem{Kind: Unpublished, File: manifestName(stream, id), Stream: stream, Snapshot: id, Remedy: remedySweep})
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) partials(context.Context) error {
+	list, err := c.s.files.Partials()
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		c.note(Problem{Kind: PartialFile, File: path.Join(ingestDir, p.Key+partSuffix), Detail: fmt.Sprintf("%d of %d bytes", p.Have, p.Size)})
+	}
+	return nil
+}
+
+// foreign looks for files in the store that are not its own.
+func (c *checker) foreign(context.Context) error {
+	own := []string{formatFile, lockFile, streamsDir, path.Dir(blobsDir), snapshotsDir, currentDir, pinsDir, ingestDir, keysDir,
+		indexDir, indexDir + newSuffix, indexDir + openingSuffix, ballastFile, "oxbow.sock"}
+	digest := func(e fs.DirEntry) bool {
+		_, err := ParseDigest(e.Name())
+		return err == nil && e.Type().IsRegular()
+	}
+	stream := func(isDir bool) func(fs.DirEntry) bool {
+		return func(e fs.DirEntry) bool { return checkName(e.Name()) == nil && e.IsDir() == isDir }
+	}
+	type place struct {
+		dir string
+		own func(fs.DirEntry) bool
+	}
+	places := []place{
+		{".", func(e fs.DirEntry) bool { return slices.Contains(own, e.Name()) }},
+		{path.Dir(blobsDir), func(e fs.DirEntry) bool { return e.Name() == path.Base(blobsDir) }},
+		{blobsDir, func(e fs.DirEntry) bool {
+			return len(e.Name()) == 2 && strings.Trim(e.Name(), "0123456789abcdef") == "" && e.IsDir()
+		}},
+		{snapshotsDir, stream(true)},
+		{currentDir, stream(false)},
+		{pinsDir, digest},
+	}
+	for i := range 256 {
+		shard := fmt.Sprintf("%02x", i)
+		places = append(places, place{path.Join(blobsDir, shard), func(e fs.DirEntry) bool { return digest(e) && e.Name()[:2] == shard }})
+	}
+	streams, err := c.s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	if err != nil {
+		return err
+	}
+	for _, name := range streams {
+		places = append(places, place{path.Join(snapshotsDir, name), digest})
+	}
+	for _, p := range places {
+		list, err := c.s.files.readDir(p.dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if !p.own(e) {
+				c.note(Problem{Kind: ForeignFile, File: path.Join(p.dir, e.Name())})
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sync/errgroup"
+)
+
+// checkers is how many blobs are read at once: enough to keep a disk busy
+// while the sums of another are computed.
+const checkers = 2
+
+// blobs reads the blobs that kept snapshots name, and if the check is deep all
+// others too.
+func (c *checker) blobs(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(checkers)
+	for _, d := range slices.SortedFunc(maps.Keys(c.uses), compareDigests) {
+		g.Go(func() error { return c.named(gctx, d, c.uses[d]) })
+	}
+	if c.deep {
+		err := c.s.files.eachBlob(gctx, func(d Digest, _ int64) error {
+			if c.uses[d] == nil {
+				g.Go(func() error { return c.unnamed(gctx, d) })
+			}
+			return nil
+		})
+		if err != nil {
+			return errors.Join(g.Wait(), err)
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.record(1)
+}
+
+// named checks a blob that a kept snapshot names.
+func (c *checker) named(ctx context.Context, d Digest, u *use) error {
+	p := Problem{Digest: d, File: blobName(d), Stream: u.stream, Snapshot: u.snapshot, Path: u.path, Others: u.others}
+	size, err := c.s.files.blobSize(d)
+	switch {
+	case errors.Is(err, ErrMiss):
+		p.Kind, p.Remedy = MissingBlob, remedyFetch
+		c.fault(p)
+		return nil
+	case err != nil:
+		return err
+	case size != u.size:
+		p.Kind, p.Remedy, p.Detail = WrongSize, remedySync, fmt.Sprintf("%d bytes, not %d", size, u.size)
+		c.fault(p)
+		return nil
+	}
+	facts, err := c.s.index.blob(d)
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrMiss) {
+		return err
+	}
+	if !known || facts.Size != size {
+		q := p
+		q.Kind, q.Remedy, q.Detail = IndexLacks, remedyIndex, "the index does not have the blob, or has another size"
+		c.fault(q)
+	}
+	if known && !c.deep && !facts.Proven.IsZero() {
+		same, err := c.compare(ctx, d, facts)
+		if same || err != nil {
+			return err
+		}
+	}
+	return c.proveNamed(ctx, p, facts, known)
+}
+
+// proveNamed hashes a blob, and has its fingerprint recorded.
+func (c *checker) proveNamed(ctx context.Context, p Problem, old blobFacts, known bool) error {
+	facts, err := c.s.prove(ctx, p.Digest)
+	if errors.Is(err, ErrCorrupt) {
+		p.Kind, p.Remedy, p.Detail = DamagedBlob, remedySync, err.Error()
+		c.fault(p)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.count(facts.Size)
+	if !known {
+		return nil
+	}
+	if !old.Proven.IsZero() && old.XXH64 != facts.XXH64 {
+		p.Kind, p.Detail, p.Remedy = IndexLacks, "the blob is sound, but its fingerprint in the index was not", "it is right now"
+		c.fault(p)
+	}
+	c.mu.Lock()
+	c.proven[p.Digest] = facts
+	c.mu.Unlock()
+	return c.record(500)
+}
+
+// compare reads a blob and says whether it has the fingerprint of old.
+func (c *checker) compare(ctx context.Context, d Digest, facts blobFacts) (bool, error) {
+	f, err := c.s.files.Blob(d)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	h := xxhash.New()
+	if err := c.s.hash(ctx, h, f); err != nil {
+		return false, fmt.Errorf("cannot read blob %v: %w", d, err)
+	}
+	if h.Sum64() != facts.XXH64 {
+		return false, nil
+	}
+	c.count(facts.Size)
+	return true, nil
+}
+
+// unnamed proves a blob that no kept snapshot names.
+func (c *checker) unnamed(ctx context.Context, d Digest) error {
+	facts, err := c.s.prove(ctx, d)
+	switch {
+	case errors.Is(err, ErrCorrupt):
+		c.fault(Problem{Kind: DamagedBlob, Digest: d, File: blobName(d), Detail: err.Error() + ", and no snapshot names it", Remedy: remedyIndex})
+		return nil
+	case errors.Is(err, ErrMiss):
+		return nil // swept meanwhile
+	case err != nil:
+		return err
+	}
+	c.count(facts.Size)
+	return nil
+}
+
+func (c *checker) count(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Blobs++
+	c.report.Bytes += bytes
+}
+
+// record writes what was proven to the index if it is worth it. A sweep may
+// have taken a blob meanwhile; it must not come back.
+func (c *checker) record(least int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.proven) < least {
+		return nil
+	}
+	c.s.landing.RLock()
+	defer c.s.landing.RUnlock()
+	for d := range c.proven {
+		if _, err := c.s.index.blob(d); err != nil {
+			delete(c.proven, d)
+		}
+	}
+	err := c.s.index.putBlobs(c.proven)
+	clear(c.proven)
+	return err
+}
+
+// index compares the entries in the index with those of the kept snapshots.
+func (c *checker) index(ctx context.Context) error {
+	records, err := c.s.index.records(ctx)
+	if err != nil {
+		return err
+	}
+	counts, err := c.s.index.countEntries(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range c.kept {
+		m := k.manifest
+		r, ok := records[m.Stream][k.id]
+		delete(records[m.Stream], k.id)
+		p := Problem{Kind: IndexLacks, Stream: m.Stream, Snapshot: k.id, Remedy: remedyIndex}
+		if sh := c.s.index.shelf(m.Stream); !ok || !r.Whole || sh == nil || !sh.has(k.id) {
+			p.Detail = "the index does not have the snapshot"
+			c.fault(p)
+			continue
+		}
+		lacks, want, err := c.s.index.compareEntries(ctx, m, r.Seq)
+		if err != nil {
+			return err
+		}
+		for i, e := range lacks {
+			if i == 0 {
+				p.Path, p.Digest, p.Others = e.Path, e.Digest, len(lacks)-1
+				p.Detail = "the index does not have the entry, or has another"
+				c.fault(p)
+			}
+		}
+		if have := counts[m.Stream][r.Seq]; have > want-len(lacks) {
+			c.extra(m.Stream, k.id, have-(want-len(lacks)))
+		}
+	}
+	for stream, rest := range records {
+		for id, r := range rest {
+			if sh := c.s.index.shelf(stream); sh == nil || !sh.has(id) {
+				c.extra(stream, id, counts[stream][r.Seq])
+			}
+		}
+	}
+	return nil
+}
+
+// facts looks for blobs that the index has and the files do not. Those that a
+// snapshot names are found missing elsewhere.
+func (c *checker) facts(ctx context.Context) error {
+	return c.s.index.scan(ctx, []byte{prefixBlob}, false, func(key, _ []byte) error {
+		d := Digest(key[1:])
+		if c.uses[d] != nil {
+			return nil
+		}
+		_, err := c.s.files.blobSize(d)
+		if errors.Is(err, ErrMiss) {
+			c.fault(Problem{Kind: IndexExtra, Digest: d, File: blobName(d), Detail: "the index has a blob that is not there", Remedy: remedyIndex})
+			return nil
+		}
+		return err
+	})
+}
+
+func (c *checker) extra(stream string, id Digest, n int) {
+	c.fault(Problem{Kind: IndexExtra, Stream: stream, Snapshot: id, Detail: fmt.Sprintf("the index has %d entries that the snapshot does not", n), Remedy: remedyIndex})
+}

@@ -1,0 +1,36 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// A Digest is the SHA-256 of a blob's bytes, and so the blob's name. The zero Digest names nothing.
+type Digest [32]byte
+
+// ParseDigest accepts only what [Digest.String] prints: 64 lower-case hexadecimal digits, not all zero.
+func ParseDigest(s string) (d Digest, err error) {
+	if b, err := hex.DecodeString(s); err == nil && len(b) == len(d) {
+		copy(d[:], b)
+	}
+	if d.IsZero() || d.String() != s {
+		return Digest{}, fmt.Errorf("malformed digest %q: want 64 lower-case hexadecimal digits", s)
+	}
+	return d, nil
+}
+
+// String returns d as 64 lower-case hexadecimal digits.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// IsZero reports whether d names nothing.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
+// blobName returns the path of blob d, relative to the store.
+func blobName(d Digest) string {
+	s := d.String()
+	return blobsDir + "/" + s[:2] + "/" + s
+}
+
+// Sum returns the digest of data.
+func Sum(data []byte) Digest { return sha256.Sum256(data) }

@@ -1,0 +1,94 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
+
+// OpenFiles opens the read-only view of the store in dir. It fails with [ErrNoStore] or a [*FormatError] as [Open] does.
+func OpenFiles(dir string) (*Files, error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot open store %s: %w: no such directory; name another with --store, or create one there", dir, ErrNoStore)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open store %s: %w", dir, err)
+	}
+	f := &Files{dir: dir, root: root, own: true}
+	if err := f.checkFormat(); err != nil {
+		root.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close ends the view.
+func (f *Files) Close() error {
+	if !f.own {
+		return nil
+	}
+	return f.root.Close()
+}
+
+// Dir returns the directory of the store.
+func (f *Files) Dir() string { return f.dir }
+
+// Streams returns the names of the streams that the store knows, sorted: those with a state or with snapshots.
+func (f *Files) Streams() ([]string, error) {
+	states, err := fs.ReadDir(f.root.FS(), streamsDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list streams of store %s: %w", f.dir, err)
+	}
+	var names []string
+	for _, e := range states {
+		if name, ok := strings.CutSuffix(e.Name(), ".json"); ok && checkName(name) == nil {
+			names = append(names, name)
+		}
+	}
+	snapshots, err := fs.ReadDir(f.root.FS(), snapshotsDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list streams of store %s: %w", f.dir, err)
+	}
+	for _, e := range snapshots {
+		if e.IsDir() && checkName(e.Name()) == nil {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// Blob opens blob d for reading. It does not consult the index: it is for blobs that a snapshot names, which are known to be
+// whole. The error is an [ErrMiss] where there is none.
+func (f *Files) Blob(d Digest) (*os.File, error) {
+	file, err := f.root.Open(blobName(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot open blob %v in store %s: %w", d, f.dir, ErrMiss)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open blob %v in store %s: %w", d, f.dir, err)
+	}
+	return file, nil
+}
+
+// ReadFile returns the bytes of blob d, of which there may be at most limit: it is for documents.
+func (f *Files) ReadFile(d Digest, limit int64) ([]byte, error) {
+	file, err := f.Blob(d)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read blob %v in store %s: %w", d, f.dir, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("cannot read blob %v in store %s: it has more than %d bytes", d, f.dir, limit)
+	}
+	return data, nil
+}

@@ -1,0 +1,258 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// testOptions leave the disk of the machine alone.
+func testOptions(t *testing.T) *Options {
+	return &Options{Owner: "test " + t.Name(), Reserve: 1 << 20, Ballast: -1, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+}
+
+// createStore returns a new store, which is checked deeply and closed when the test ends.
+func createStore(t *testing.T) *Store {
+	t.Helper()
+	s, err := Create(filepath.Join(t.TempDir(), "store"), testOptions(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAtEnd(t, s)
+	return s
+}
+
+// reopenStore opens a store that is there already.
+func reopenStore(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir, testOptions(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAtEnd(t, s)
+	return s
+}
+
+func checkAtEnd(t *testing.T, s *Store) {
+	t.Cleanup(func() {
+		if s.lock.Fd() == ^uintptr(0) {
+			return // the test closed it
+		}
+		report, err := s.Check(context.Background(), CheckOptions{Deep: true})
+		if err != nil {
+			t.Errorf("check: %v", err)
+		} else if err := report.Err(); err != nil {
+			t.Errorf("check: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// content returns n bytes that depend on the seed alone.
+func content(seed uint64, n int) []byte {
+	var key [32]byte
+	for i := range 8 {
+		key[i] = byte(seed >> (8 * i))
+	}
+	data := make([]byte, n)
+	rand.NewChaCha8(key).Read(data)
+	return data
+}
+
+func wantOf(data []byte) Want { return Want{Size: int64(len(data)), SHA256: Sum(data)} }
+
+// begin starts an ingest that is closed when the test ends, at the latest.
+func begin(t *testing.T, s *Store, w Want) *Ingest {
+	t.Helper()
+	in, err := s.Begin(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	return in
+}
+
+// ingest takes data in, without a flush.
+func ingest(t *testing.T, s *Store, data []byte) Digest {
+	t.Helper()
+	in := begin(t, s, wantOf(data))
+	if err := in.fill(data); err != nil {
+		t.Fatal(err)
+	}
+	b, err := in.Commit(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Digest
+}
+
+func flush(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantBlob fails the test unless the store has exactly data, by its index and on disk.
+func wantBlob(t *testing.T, s *Store, data []byte) {
+	t.Helper()
+	d := Sum(data)
+	if !s.Has(d) {
+		t.Errorf("the store does not have the blob of %d bytes", len(data))
+		return
+	}
+	f, err := s.Blob(d)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer f.Close()
+	got, err := io.ReadAll(f)
+	if err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(got, data) {
+		t.Errorf("the blob of %d bytes has other content, of %d bytes", len(data), len(got))
+	}
+	if st, err := f.Stat(); err != nil || st.Mode() != 0o444 {
+		t.Errorf("blob has mode %v, want 0444 (%v)", st.Mode(), err)
+	}
+}
+
+// wantNames fails the test unless the directory of the store holds exactly these.
+func wantNames(t *testing.T, s *Store, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(s.dir, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if len(got) != len(want) {
+		t.Errorf("%s holds %q, want %q", dir, got, want)
+		return
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			t.Errorf("%s holds %q, want %q", dir, got, want)
+			return
+		}
+	}
+}
+
+// A process is this test binary, running one of the helpers below on a store.
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out io.Reader
+}
+
+// startHelper runs TestHelperProcess in a process of its own.
+func startHelper(t *testing.T, helper, dir string) *process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$")
+	cmd.Env = append(os.Environ(), "OXBOW_TEST_HELPER="+helper, "OXBOW_TEST_STORE="+dir)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd, in, out}
+	t.Cleanup(p.kill)
+	return p
+}
+
+// await returns when the helper has written one more byte.
+func (p *process) await(t *testing.T) {
+	t.Helper()
+	if _, err := io.ReadFull(p.out, make([]byte, 1)); err != nil {
+		t.Fatalf("helper: %v", err)
+	}
+}
+
+// kill ends the helper as a crash does.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// TestHelperProcess is no test: it is what other tests run as a second process.
+func TestHelperProcess(t *testing.T) {
+	helper := os.Getenv("OXBOW_TEST_HELPER")
+	if helper == "" {
+		t.Skip("runs only as a helper")
+	}
+	s, err := Open(os.Getenv("OXBOW_TEST_STORE"), &Options{Owner: "helper " + helper, Reserve: 1 << 20, Ballast: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	beat := func() { os.Stdout.Write([]byte{'.'}) }
+	switch helper {
+	case "hold":
+		beat()
+	case "sequential": // one writer, one beat for each chunk
+		in, err := s.Begin(t.Context(), wantOf(crashContent()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for off := 0; off < crashSize/2; off += crashChunk {
+			if _, err := in.WriteAt(crashContent()[off:off+crashChunk], int64(off)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		beat()
+	case "parallel": // four writers, a quarter of their quarter each
+		in, err := s.Begin(t.Context(), wantOf(crashContent()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		for i := range 4 {
+			go func() {
+				for off := i * crashSize / 4; off < i*crashSize/4+crashSize/16; off += crashChunk {
+					if _, err := in.WriteAt(crashContent()[off:off+crashChunk], int64(off)); err != nil {
+						done <- err
+					}
+				}
+				done <- nil
+			}()
+		}
+		for range 4 {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		beat()
+	case "small": // committed, never flushed
+		for i := range 10 {
+			ingest(t, s, content(uint64(i), 1000+i))
+		}
+		beat()
+	}
+	io.Copy(io.Discard, os.Stdin)
+}
+
+const (
+	crashSize  = 16 << 20
+	crashChunk = 32 << 10
+)
+
+var crashContent = sync.OnceValue(func() []byte { return content(99, crashSize) })

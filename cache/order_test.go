@@ -1,0 +1,336 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"oxbow/cache/internal/durable"
+)
+
+// recordOps notes every operation of the store's disk, and which of the blobs are known at that moment.
+func recordOps(s *Store, blobs ...Digest) *[]string {
+	var log []string
+	s.disk.Trace = func(op durable.Op) error {
+		line := op.Kind + " " + op.Name
+		if slices.ContainsFunc(blobs, s.Has) {
+			line += " (too late: known already)"
+		}
+		log = append(log, line)
+		return nil
+	}
+	return &log
+}
+
+func wantLog(t *testing.T, got *[]string, want ...string) {
+	t.Helper()
+	if !slices.Equal(*got, want) {
+		t.Errorf("operations:\n%s\nwant:\n%s", strings.Join(*got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestALargeBlobIsSyncedThenNamedThenKnown(t *testing.T) {
+	s := createStore(t)
+	data := content(30, smallSize)
+	d := Sum(data)
+	log := recordOps(s, d)
+	ingest(t, s, data)
+	wantLog(t, log,
+		"fsync "+wantOf(data).key()+".part",
+		"rename "+blobName(d),
+		"fsync "+blobDir(d))
+	wantBlob(t, s, data)
+}
+
+func TestSmallBlobsShareOneSyncThenAreNamedThenKnown(t *testing.T) {
+	s := createStore(t)
+	var digests []Digest
+	for i := range uint64(500) {
+		data := content(i, 20)
+		digests = append(digests, Sum(data))
+	}
+	log := recordOps(s, digests...)
+	for i := range uint64(500) {
+		ingest(t, s, content(i, 20))
+	}
+	wantLog(t, log) // nothing yet
+	flush(t, s)
+	renames := (*log)[1 : len(*log)-1]
+	slices.Sort(renames)
+	want := []string{"syncfs ."}
+	for _, d := range digests {
+		want = append(want, "rename "+blobName(d))
+	}
+	slices.Sort(want[1:])
+	wantLog(t, log, append(want, "syncfs .")...)
+	for i := range uint64(500) {
+		wantBlob(t, s, content(i, 20))
+	}
+	flush(t, s)
+	wantLog(t, log, append(want, "syncfs .")...) // nothing more
+}
+
+func TestFewSmallBlobsSyncTheirDirectories(t *testing.T) {
+	s := createStore(t)
+	data := content(31, 20)
+	log := recordOps(s, Sum(data))
+	ingest(t, s, data)
+	flush(t, s)
+	wantLog(t, log, "syncfs .", "rename "+blobName(Sum(data)), "fsync "+blobDir(Sum(data)))
+}
+
+var errDisk = errors.New("the disk is dying")
+
+// failAt makes the disk fail at the nth operation from now on, once.
+func failAt(s *Store, n int, err error) (reached *bool) {
+	reached = new(bool)
+	s.disk.Trace = func(durable.Op) error {
+		if n--; n == -1 {
+			*reached = true
+			return err
+		}
+		return nil
+	}
+	return reached
+}
+
+// Whatever step fails, nothing becomes known by it, and the same content can be taken in afterwards.
+func TestNothingBecomesKnownByAFailedStep(t *testing.T) {
+	for _, size := range []int{100, smallSize} {
+		reached := new(bool)
+		*reached = true
+		steps := 0
+		for ; *reached; steps++ {
+			t.Run(fmt.Sprintf("size %d step %d", size, steps), func(t *testing.T) {
+				s := createStore(t)
+				data := content(32, size)
+				reached = failAt(s, steps, errDisk)
+				in := begin(t, s, wantOf(data))
+				if err := in.fill(data); err != nil {
+					t.Fatal(err)
+				}
+				_, err := in.Commit(t.Context())
+				if err == nil {
+					err = s.Flush(t.Context())
+				}
+				s.disk.Trace = nil
+				if !*reached {
+					if err != nil {
+						t.Error(err)
+					}
+					wantBlob(t, s, data)
+					return
+				}
+				if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), in.key) && !strings.Contains(err.Error(), s.dir) {
+					t.Errorf("got %v, want an error that names the store or the content", err)
+				}
+				if s.Has(Sum(data)) {
+					t.Error("the blob is known all the same")
+				}
+				if _, err := s.Put(t.Context(), data); err != nil {
+					t.Fatal(err)
+				}
+				flush(t, s)
+				wantBlob(t, s, data)
+				wantNames(t, s, "ingest")
+			})
+		}
+		if steps != 4 { // sync, rename, sync, and none
+			t.Errorf("size %d: %d steps", size, steps)
+		}
+	}
+}
+
+// A failed sync of the file system is reported once. So it covers what was staged, what was committed during it, and what was
+// being written.
+func TestAFailedSyncDropsAllThatItCovers(t *testing.T) {
+	s := createStore(t)
+	data := func(i int) []byte { return content(uint64(40+i), 100) }
+	ingest(t, s, data(0))
+	writing := begin(t, s, wantOf(data(1)))
+	if err := writing.fill(data(1)); err != nil {
+		t.Fatal(err)
+	}
+	failing := true
+	s.disk.Trace = func(op durable.Op) error {
+		if op.Kind == "syncfs" && failing {
+			failing = false
+			ingest(t, s, data(2))
+			return errDisk
+		}
+		return nil
+	}
+	if err := s.Flush(t.Context()); !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "cannot make 2 blobs durable") {
+		t.Errorf("flush: %v", err)
+	}
+	if _, err := writing.Commit(t.Context()); !errors.Is(err, errSyncFailed) {
+		t.Errorf("commit of what was written before: %v", err)
+	}
+	wantNames(t, s, "ingest")
+	flush(t, s)
+	for i := range 3 {
+		if s.Has(Sum(data(i))) {
+			t.Errorf("blob %d is there", i)
+		}
+		ingest(t, s, data(i))
+	}
+	flush(t, s)
+	for i := range 3 {
+		wantBlob(t, s, data(i))
+	}
+}
+
+// A crash between the rename and the index leaves a file that the index does not know. It is proven, not fetched again.
+func TestAFileThatTheIndexDoesNotKnowIsProven(t *testing.T) {
+	s := createStore(t)
+	for _, size := range []int{100, 2 << 20} {
+		good, bad := content(50, size), content(51, size)
+		for _, data := range [][]byte{good, bad} {
+			if err := os.WriteFile(filepath.Join(s.dir, blobName(Sum(data))), good, 0o444); err != nil {
+				t.Fatal(err)
+			}
+			if s.Has(Sum(data)) {
+				t.Error("it is known without a proof")
+			}
+			if _, err := s.Blob(Sum(data)); !errors.Is(err, ErrMiss) {
+				t.Errorf("open without a proof: %v", err)
+			}
+		}
+		log := recordOps(s, Sum(good))
+		if _, err := s.Begin(t.Context(), wantOf(good)); !errors.Is(err, ErrExists) {
+			t.Errorf("got %v, want ErrExists", err)
+		}
+		if len(*log) != 2 || !strings.HasPrefix((*log)[0], "fsync ") || (*log)[1] != "fsync "+blobDir(Sum(good)) {
+			t.Errorf("operations: %q", *log)
+		}
+		wantBlob(t, s, good)
+		s.disk.Trace = nil
+		ingest(t, s, bad) // replaces the file
+		flush(t, s)
+		wantBlob(t, s, bad)
+	}
+}
+
+func TestStateIsReplacedDurably(t *testing.T) {
+	s := createStore(t)
+	if _, err := s.Files().ReadState("stable"); !errors.Is(err, ErrMiss) {
+		t.Errorf("got %v, want ErrMiss", err)
+	}
+	for _, text := range []string{"one", "two"} {
+		log := recordOps(s)
+		if err := s.WriteState("stable", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if len(*log) != 3 || !strings.HasPrefix((*log)[0], "fsync write-") {
+			t.Fatalf("operations: %q", *log)
+		}
+		*log = (*log)[1:]
+		wantLog(t, log, "rename streams/stable.json", "fsync streams")
+		if data, err := s.Files().ReadState("stable"); string(data) != text || err != nil {
+			t.Errorf("got %q, %v", data, err)
+		}
+	}
+	for step := range 2 { // the sync, the rename
+		failAt(s, step, errDisk)
+		if err := s.WriteState("stable", []byte("three")); !errors.Is(err, errDisk) {
+			t.Errorf("got %v", err)
+		}
+		if data, err := s.Files().ReadState("stable"); string(data) != "two" || err != nil {
+			t.Errorf("got %q, %v", data, err)
+		}
+	}
+	s.disk.Trace = nil
+	if err := s.WriteState("candidate", nil); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := s.Files().Streams(); !slices.Equal(names, []string{"candidate", "stable"}) || err != nil {
+		t.Errorf("streams: %q, %v", names, err)
+	}
+	for range 2 {
+		if err := s.RemoveState("stable"); err != nil {
+			t.Error(err)
+		}
+	}
+	if names, err := s.Files().Streams(); !slices.Equal(names, []string{"candidate"}) || err != nil {
+		t.Errorf("streams: %q, %v", names, err)
+	}
+	wantNames(t, s, "ingest")
+}
+
+func TestKeysArePrivate(t *testing.T) {
+	s := createStore(t)
+	for _, name := range []string{"site.asc", "trusted/4A3CE3CD565D7EB5.asc"} {
+		if err := s.WriteKey(name, []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := s.Files().ReadKey(name); string(data) != name || err != nil {
+			t.Errorf("got %q, %v", data, err)
+		}
+		if st, err := os.Stat(filepath.Join(s.dir, "keys", name)); err != nil || st.Mode() != 0o600 {
+			t.Errorf("%s has mode %v (%v)", name, st.Mode(), err)
+		}
+	}
+	if names, err := s.Files().TrustedKeys(); !slices.Equal(names, []string{"trusted/4A3CE3CD565D7EB5.asc"}) || err != nil {
+		t.Errorf("trusted keys: %q, %v", names, err)
+	}
+}
+
+func TestNamesCannotLeaveTheStore(t *testing.T) {
+	s := createStore(t)
+	for _, name := range []string{"", ".", "..", "../x", "a/b", "/etc/passwd", ".hidden", "a b", "a\x00", "ä", strings.Repeat("a", 101)} {
+		if err := s.WriteState(name, nil); err == nil {
+			t.Errorf("state %q is written", name)
+		}
+		if err := s.WriteKey(name, nil); err == nil {
+			t.Errorf("key %q is written", name)
+		}
+		if err := s.WriteKey("trusted/"+name, nil); err == nil {
+			t.Errorf("key trusted/%q is written", name)
+		}
+	}
+}
+
+func TestALeaseCoversUntilItsRelease(t *testing.T) {
+	s := createStore(t)
+	a, b := s.Lease(), s.Lease()
+	one, two := Digest{1}, Digest{2}
+	a.Add(one, two, one)
+	b.Add(one)
+	leased := func(wantOne, wantTwo bool) {
+		t.Helper()
+		if s.leased(one) != wantOne || s.leased(two) != wantTwo {
+			t.Errorf("leased: %v, %v; want %v, %v", s.leased(one), s.leased(two), wantOne, wantTwo)
+		}
+	}
+	leased(true, true)
+	a.Release()
+	a.Release()
+	leased(true, false)
+	a.Add(two)
+	leased(true, false)
+	b.Release()
+	leased(false, false)
+
+	data := content(60, 10)
+	in := begin(t, s, wantOf(data))
+	if !s.leased(Sum(data)) {
+		t.Error("what is being taken in may be swept")
+	}
+	if err := in.fill(data); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.leased(Sum(data)) {
+		t.Error("what waits for the flush may be swept")
+	}
+	flush(t, s)
+	if s.leased(Sum(data)) {
+		t.Error("what landed is leased")
+	}
+}

@@ -1,0 +1,117 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+)
+
+// Publish sorts m, makes it the current snapshot of its stream and returns its id. Its
+// parent must be the current snapshot, or zero where there is none; otherwise
+// the error is ErrMoved. All that m names, but for known files, must be in the
+// store; the error names the first path that is not, and is ErrMiss.
+//
+// When Publish returns nil the snapshot is durable. When it fails, and after
+// a crash, either the old or the new snapshot is current, and whole: blobs are
+// durable before the manifest, the manifest before the index, and the index
+// before the switch.
+func (s *Store) Publish(ctx context.Context, m *Manifest) (Digest, error) {
+	m.Sort()
+	if err := m.validate(); err != nil {
+		return Digest{}, fmt.Errorf("cannot publish: %w", err)
+	}
+	if err := s.Flush(ctx); err != nil {
+		return Digest{}, fmt.Errorf("cannot publish stream %s: %w", m.Stream, err)
+	}
+	if err := s.index.takeTurn(ctx); err != nil {
+		return Digest{}, fmt.Errorf("cannot publish stream %s: %w", m.Stream, err)
+	}
+	defer s.index.endTurn()
+	id, err := s.publish(ctx, m)
+	if err != nil {
+		return Digest{}, fmt.Errorf("cannot publish stream %s: %w", m.Stream, err)
+	}
+	return id, nil
+}
+
+func (s *Store) publish(ctx context.Context, m *Manifest) (Digest, error) {
+	h := newSums(Want{})
+	size, _ := m.write(h)
+	if size > maxManifest {
+		return Digest{}, fmt.Errorf("its manifest has %d bytes, more than %d", size, maxManifest)
+	}
+	id := h.digest()
+	var current Digest
+	if sh := s.index.shelf(m.Stream); sh != nil {
+		current = sh.kept[0].ID
+	}
+	if current == id {
+		return id, nil
+	}
+	if m.Parent != current {
+		return Digest{}, fmt.Errorf("%w: %v is current, not %v", ErrMoved, current, m.Parent)
+	}
+	if err := s.present(m); err != nil {
+		return Digest{}, err
+	}
+	if err := s.writeManifest(id, m); err != nil {
+		return Digest{}, err
+	}
+	new, err := s.index.addSnapshot(ctx, id, m)
+	if err != nil {
+		return Digest{}, fmt.Errorf("cannot write the index: %w", err)
+	}
+	return id, s.switchTo(new)
+}
+
+// present makes sure that every blob that m names is in the store.
+func (s *Store) present(m *Manifest) error {
+	for _, e := range m.Entries {
+		if e.Kind == KindKnown {
+			continue
+		}
+		facts, err := s.index.blob(e.Digest)
+		if err != nil {
+			return fmt.Errorf("%s %s (%v): %w", e.Kind, e.Path, e.Digest, err)
+		}
+		if facts.Size != e.Size {
+			return fmt.Errorf("%s %s (%v) has %d bytes in the store, not %d: %w", e.Kind, e.Path, e.Digest, facts.Size, e.Size, ErrCorrupt)
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeManifest(id Digest, m *Manifest) error {
+	name := manifestName(m.Stream, id)
+	if err := s.disk.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("cannot write the manifest: %w", s.full(err))
+	}
+	err := s.disk.WriteFunc(name, 0o644, func(w io.Writer) error {
+		_, err := m.write(w)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write the manifest: %w", s.full(err))
+	}
+	return nil
+}
+
+// switchTo makes a snapshot current: first in the files, then on the shelf.
+// If the files may have switched in spite of an error, they decide.
+func (s *Store) switchTo(new shelved) error {
+	name := currentName(new.Stream)
+	err := s.disk.WriteFile(name, []byte(new.ID.String()+"\n"), 0o644)
+	if err != nil {
+		err = fmt.Errorf("cannot make the new snapshot current: %w", s.full(err))
+		if id, _ := s.files.currentID(new.Stream); id != new.ID {
+			return err
+		}
+	}
+	kept := []shelved{new}
+	if old := s.index.shelf(new.Stream); old != nil {
+		kept = append(kept, old.kept...)
+	}
+	s.index.setShelf(new.Stream, newShelf(kept))
+	return err
+}

@@ -1,0 +1,289 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+)
+
+// settle brings the index in line with the files when the store is opened.
+// What is wrong with single snapshots is logged: it must not keep the others
+// from being served.
+func (s *Store) settle(ctx context.Context) error {
+	s.index.room = s.roomForIndex
+	whole, err := s.index.isWhole()
+	if err != nil {
+		return err
+	}
+	if !whole {
+		if err := s.fill(ctx, s.index); err != nil {
+			return fmt.Errorf("cannot make the index from the files: %w", err)
+		}
+	}
+	return s.shelve(ctx, s.index)
+}
+
+// Rebuild makes the index anew from the files of the store, while the old one
+// goes on answering. Blobs that a manifest names are taken as they are, since
+// they were proven before it was written; others are proven by their SHA-256,
+// and removed if they are damaged. What is lost are notes, and fingerprints
+// until the next check.
+func (s *Store) Rebuild(ctx context.Context) error {
+	if err := s.index.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer s.index.endTurn()
+	err := s.index.replace(func(new *index) error {
+		if err := s.fill(ctx, new); err != nil {
+			return err
+		}
+		return s.shelve(ctx, new)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot rebuild the index: %w", err)
+	}
+	return nil
+}
+
+// fill makes the blobs known that are in the store, and marks x as whole.
+func (s *Store) fill(ctx context.Context, x *index) error {
+	named, err := s.named(ctx)
+	if err != nil {
+		return err
+	}
+	blobs := make(map[Digest]blobFacts)
+	total := 0
+	flush := func(limit int) error {
+		if len(blobs) < limit {
+			return nil
+		}
+		total += len(blobs)
+		err := x.putBlobs(blobs)
+		clear(blobs)
+		return err
+	}
+	err = s.files.eachBlob(ctx, func(d Digest, size int64) error {
+		want, ok := named[d]
+		if !ok {
+			facts, err := s.prove(ctx, d)
+			if errors.Is(err, ErrCorrupt) {
+				s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
+				return s.disk.Remove(blobName(d))
+			}
+			if err != nil {
+				return err
+			}
+			blobs[d] = facts
+			return flush(batchRoom)
+		}
+		if size != want {
+			s.log.Error("a blob has the wrong size and counts as missing", "digest", d.String(), "size", size, "want", want)
+			return nil
+		}
+		blobs[d] = blobFacts{Size: size}
+		return flush(batchRoom)
+	})
+	if err == nil {
+		err = flush(1)
+	}
+	if err != nil {
+		return err
+	}
+	if total > 0 || len(named) > 0 {
+		s.log.Warn("the index was made again from the files", "blobs", total)
+	}
+	return x.setWhole()
+}
+
+// named returns the blobs that any manifest names, with their sizes. Blobs are
+// durable before a manifest that names them is, whether it became current or
+// not.
+func (s *Store) named(ctx context.Context) (map[Digest]int64, error) {
+	sizes := make(map[Digest]int64)
+	streams, err := s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	if err != nil {
+		return nil, err
+	}
+	for _, stream := range streams {
+		ids, err := s.files.manifests(stream)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			if err := context.Cause(ctx); err != nil {
+				return nil, err
+			}
+			m, err := s.files.Manifest(stream, id)
+			if err != nil {
+				s.log.Error("a snapshot cannot be used", "stream", stream, "snapshot", id.String(), "error", err)
+				continue
+			}
+			for _, e := range m.Entries {
+				if e.Kind != KindKnown {
+					sizes[e.Digest] = e.Size
+				}
+			}
+		}
+	}
+	return sizes, nil
+}
+
+// manifests returns the ids of the manifests that a stream has, kept or not.
+func (f *Files) manifests(stream string) ([]Digest, error) {
+	names, err := f.names(path.Join(snapshotsDir, stream), func(string) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	var ids []Digest
+	for _, name := range names {
+		if id, err := ParseDigest(name); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// eachBlob calls visit with every file that is named like a blob, in the order
+// of their digests.
+func (f *Files) eachBlob(ctx context.Context, visit func(d Digest, size int64) error) error {
+	for i := range 256 {
+		dir := fmt.Sprintf("%s/%02x", blobsDir, i)
+		list, err := f.readDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			d, err := ParseDigest(e.Name())
+			if err != nil || int(d[0]) != i || !e.Type().IsRegular() {
+				continue
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // swept meanwhile
+			}
+			if err == nil {
+				err = visit(d, info.Size())
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// prove reads the blob d and returns what is to be known of it; ErrMiss if it
+// is not there, ErrCorrupt if its content is another.
+func (s *Store) prove(ctx context.Context, d Digest) (blobFacts, error) {
+	f, err := s.files.Blob(d)
+	if err != nil {
+		return blobFacts{}, err
+	}
+	defer f.Close()
+	want := Want{Size: -1, SHA256: d}
+	h := newSums(want)
+	if err := s.hash(ctx, h, f); err != nil {
+		return blobFacts{}, fmt.Errorf("cannot read blob %v: %w", d, err)
+	}
+	if err := h.check(want); err != nil {
+		return blobFacts{}, err
+	}
+	return blobFacts{Size: h.n, XXH64: h.xxh64.Sum64(), Proven: s.opts.Now()}, nil
+}
+
+// shelve completes x where it is behind the files, removes what they do not
+// have, and puts the kept snapshots of every stream on the shelf.
+func (s *Store) shelve(ctx context.Context, x *index) error {
+	records, err := x.records(ctx)
+	if err != nil {
+		return err
+	}
+	streams, err := s.files.published()
+	if err != nil {
+		return err
+	}
+	for _, stream := range streams {
+		ids, err := s.files.chain(stream)
+		if err != nil {
+			s.log.Error("not all snapshots can be served", "stream", stream, "error", err)
+		}
+		if err := s.shelveStream(ctx, x, stream, ids, records[stream]); err != nil {
+			return err
+		}
+		delete(records, stream)
+	}
+	for stream, stale := range records {
+		if err := x.dropSnapshots(ctx, stream, stale); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shelveStream puts the snapshots ids, newest first, on the shelf.
+func (s *Store) shelveStream(ctx context.Context, x *index, stream string, ids []Digest, have map[Digest]record) error {
+	stale := make(map[Digest]record)
+	for id, r := range have {
+		if !r.Whole || !slices.Contains(ids, id) {
+			stale[id] = r
+		}
+	}
+	if !inOrder(ids, have) {
+		stale = have
+	}
+	if len(stale) > 0 {
+		s.log.Warn("the index held snapshots that were not published, or not to the end", "stream", stream, "snapshots", len(stale))
+		if err := x.dropSnapshots(ctx, stream, stale); err != nil {
+			return err
+		}
+	}
+	var kept []shelved
+	for _, id := range slices.Backward(ids) {
+		if r, ok := have[id]; ok && stale[id].Seq == 0 {
+			kept = append(kept, r.shelved(stream, id))
+			continue
+		}
+		m, err := s.files.Manifest(stream, id)
+		if err != nil {
+			s.log.Error("a snapshot cannot be served", "stream", stream, "snapshot", id.String(), "error", err)
+			continue
+		}
+		if len(have) > 0 {
+			s.log.Warn("a snapshot that the index lacked is added", "stream", stream, "snapshot", id.String())
+		}
+		new, err := x.addSnapshot(ctx, id, m)
+		if err != nil {
+			return err
+		}
+		kept = append(kept, new)
+	}
+	if slices.Reverse(kept); len(kept) > 0 {
+		x.setShelf(stream, newShelf(kept))
+	}
+	return nil
+}
+
+// inOrder says whether those snapshots of ids, newest first, that the index
+// has whole are older than those that it lacks, and numbered in their order.
+func inOrder(ids []Digest, have map[Digest]record) bool {
+	var last uint32
+	lacking := false
+	for _, id := range slices.Backward(ids) {
+		r, ok := have[id]
+		if !ok || !r.Whole {
+			lacking = true
+			continue
+		}
+		if lacking || r.Seq <= last {
+			return false
+		}
+		last = r.Seq
+	}
+	return true
+}

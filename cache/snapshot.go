@@ -1,0 +1,276 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	// ErrNoSnapshot: the stream has published nothing yet, or not that. Publish first.
+	ErrNoSnapshot = errors.New("no such snapshot")
+	// ErrMoved: the snapshot that should be followed is not the current one. Plan again on the current one.
+	ErrMoved = errors.New("another snapshot was published meanwhile")
+)
+
+// A Snapshot is what is known of a kept snapshot beside its entries.
+type Snapshot struct {
+	ID      Digest
+	Stream  string
+	Created time.Time
+	Parent  Digest // zero if none
+	Reason  string
+	Current bool
+
+	Entries int   // lines of the manifest
+	Items   int   // of these, files that are here
+	Known   int   // of these, files that may be fetched
+	Bytes   int64 // of its distinct blobs, which other snapshots may share
+}
+
+// summary is m as a Snapshot, but for Current.
+func (m *Manifest) summary(id Digest) Snapshot {
+	s := Snapshot{ID: id, Stream: m.Stream, Created: m.Created, Parent: m.Parent, Reason: m.Reason, Entries: len(m.Entries)}
+	seen := make(map[Digest]struct{}, len(m.Entries))
+	for _, e := range m.Entries {
+		switch e.Kind {
+		case KindItem:
+			s.Items++
+		case KindKnown:
+			s.Known++
+			continue
+		}
+		if _, ok := seen[e.Digest]; !ok {
+			seen[e.Digest] = struct{}{}
+			s.Bytes += e.Size
+		}
+	}
+	return s
+}
+
+// A View says which documents a client sees beside items and known files.
+type View int
+
+const (
+	Published View = iota // the site's documents
+	Upstream              // upstream's documents
+)
+
+func (v View) shows(k Kind) bool {
+	switch k {
+	case KindItem, KindKnown:
+		return true
+	case KindSite:
+		return v == Published
+	case KindUpstream:
+		return v == Upstream
+	}
+	return false
+}
+
+// Found is the answer of [Store.Find].
+type Found struct {
+	Entry
+	Snapshot Digest // the snapshot that names it
+	Current  bool   // whether that is the current one
+}
+
+func manifestName(stream string, id Digest) string {
+	return path.Join(snapshotsDir, stream, id.String())
+}
+
+func currentName(stream string) string { return path.Join(currentDir, stream) }
+
+// published returns the names of the streams that have a current snapshot, in
+// order.
+func (f *Files) published() ([]string, error) {
+	return f.names(currentDir, func(name string) bool { return checkName(name) == nil })
+}
+
+// names returns the accepted names in a directory, in order. A directory that
+// is not there holds none.
+func (f *Files) names(dir string, accept func(string) bool) ([]string, error) {
+	list, err := f.readDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range list {
+		if accept(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func (f *Files) readDir(dir string) ([]fs.DirEntry, error) {
+	d, err := f.root.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	list, err := d.ReadDir(-1)
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, err
+}
+
+// currentID returns the id of the current snapshot, or ErrNoSnapshot.
+func (f *Files) currentID(stream string) (Digest, error) {
+	if err := checkName(stream); err != nil {
+		return Digest{}, err
+	}
+	text, err := f.readFile(currentName(stream), 100)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Digest{}, fmt.Errorf("%w: stream %s has none", ErrNoSnapshot, stream)
+	}
+	if err != nil {
+		return Digest{}, fmt.Errorf("cannot read the current snapshot of %s: %w", stream, err)
+	}
+	id, err := ParseDigest(strings.TrimSuffix(string(text), "\n"))
+	if err != nil {
+		return Digest{}, fmt.Errorf("cannot read the current snapshot of %s: %w", stream, err)
+	}
+	return id, nil
+}
+
+// readFile reads a file of at most limit bytes.
+func (f *Files) readFile(name string, limit int64) ([]byte, error) {
+	file, err := f.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > limit {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, st.Size(), limit)
+	}
+	data := make([]byte, st.Size())
+	if _, err := io.ReadFull(file, data); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return data, nil
+}
+
+// Manifest returns the manifest of a snapshot, proven by its id. The error is
+// ErrNoSnapshot if there is none, ErrCorrupt if it is damaged.
+func (f *Files) Manifest(stream string, id Digest) (*Manifest, error) {
+	if err := checkName(stream); err != nil {
+		return nil, err
+	}
+	text, err := f.readFile(manifestName(stream, id), maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %v of stream %s", ErrNoSnapshot, id, stream)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read snapshot %v of %s: %w", id, stream, err)
+	}
+	if got := Sum(text); got != id {
+		return nil, fmt.Errorf("cannot use snapshot %v of %s: %w: its text has the sha256 %v", id, stream, ErrCorrupt, got)
+	}
+	m, err := ParseManifest(text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use snapshot %v of %s: %w", id, stream, err)
+	}
+	if m.Stream != stream {
+		return nil, fmt.Errorf("cannot use snapshot %v of %s: %w: it belongs to stream %s", id, stream, ErrCorrupt, m.Stream)
+	}
+	return m, nil
+}
+
+// header returns a manifest without its entries, unproven.
+func (f *Files) header(stream string, id Digest) (*Manifest, error) {
+	file, err := f.root.Open(manifestName(stream, id))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text := make([]byte, maxHeader)
+	n, err := io.ReadFull(file, text)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, err
+	}
+	m, _, err := parseManifestHeader(text[:n])
+	return m, err
+}
+
+// chain returns the ids of the current snapshot and all that it follows,
+// newest first. It ends early, with an error, where a manifest cannot be read.
+func (f *Files) chain(stream string) ([]Digest, error) {
+	id, err := f.currentID(stream)
+	if err != nil {
+		return nil, err
+	}
+	var ids []Digest
+	for !id.IsZero() {
+		m, err := f.header(stream, id)
+		if err != nil {
+			return ids, fmt.Errorf("cannot read snapshot %v of %s: %w", id, stream, err)
+		}
+		ids = append(ids, id)
+		id = m.Parent
+	}
+	return ids, nil
+}
+
+// Current returns the current snapshot of a stream, or ErrNoSnapshot.
+func (f *Files) Current(stream string) (Snapshot, error) {
+	id, err := f.currentID(stream)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	m, err := f.Manifest(stream, id)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s := m.summary(id)
+	s.Current = true
+	return s, nil
+}
+
+// Snapshots returns the kept snapshots of a stream, newest first: the current
+// one and all that it follows.
+func (f *Files) Snapshots(stream string) ([]Snapshot, error) {
+	ids, err := f.chain(stream)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Snapshot, len(ids))
+	for i, id := range ids {
+		m, err := f.Manifest(stream, id)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = m.summary(id)
+		list[i].Current = i == 0
+	}
+	return list, nil
+}
+
+// Resolve returns the one kept snapshot of a stream whose id begins with
+// prefix. The error is ErrNoSnapshot if there is none.
+func (f *Files) Resolve(stream, prefix string) (Digest, error) {
+	ids, err := f.chain(stream)
+	if err != nil {
+		return Digest{}, err
+	}
+	ids = slices.DeleteFunc(ids, func(id Digest) bool { return !strings.HasPrefix(id.String(), prefix) })
+	switch {
+	case prefix == "" || len(ids) == 0:
+		return Digest{}, fmt.Errorf("%w: no id of stream %s begins with %q", ErrNoSnapshot, stream, prefix)
+	case len(ids) > 1:
+		return Digest{}, fmt.Errorf("%q begins the ids of %d snapshots of stream %s, among them %.12s and %.12s: give more digits",
+			prefix, len(ids), stream, ids[0], ids[1])
+	}
+	return ids[0], nil
+}

@@ -1,0 +1,109 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// Stats says what a store holds.
+type Stats struct {
+	Blobs        int   // all, named or not
+	Bytes        int64 // of all blobs
+	Named        int   // blobs that kept snapshots name and that are here
+	NamedBytes   int64 // of these
+	Streams      []StreamStats
+	Partials     int   // unfinished downloads
+	PartialBytes int64 // what they hold
+}
+
+// StreamStats says what a store holds of one stream.
+type StreamStats struct {
+	Name      string
+	Snapshots int      // kept ones
+	Current   Snapshot // the one that is served
+	Blobs     int      // distinct ones that the kept snapshots name; streams may share them
+	Bytes     int64    // of these
+}
+
+// Stats reads the manifests and the directories of the store. It needs no lock
+// and may be off by what changes meanwhile.
+func (f *Files) Stats(ctx context.Context) (*Stats, error) {
+	st := new(Stats)
+	named := make(map[Digest]bool)
+	if err := f.streamStats(ctx, st, named); err != nil {
+		return nil, fmt.Errorf("cannot count what store %s holds: %w", f.dir, err)
+	}
+	err := f.eachBlob(ctx, func(d Digest, size int64) error {
+		st.Blobs++
+		st.Bytes += size
+		if named[d] {
+			st.Named++
+			st.NamedBytes += size
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot count what store %s holds: %w", f.dir, err)
+	}
+	partials, err := f.Partials()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range partials {
+		st.Partials++
+		st.PartialBytes += p.Have
+	}
+	return st, nil
+}
+
+func (f *Files) streamStats(ctx context.Context, st *Stats, named map[Digest]bool) error {
+	streams, err := f.published()
+	if err != nil {
+		return err
+	}
+	for _, stream := range streams {
+		ids, err := f.chain(stream)
+		if err != nil {
+			return err
+		}
+		s := StreamStats{Name: stream, Snapshots: len(ids)}
+		seen := make(map[Digest]bool)
+		for i, id := range ids {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			m, err := f.Manifest(stream, id)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				s.Current = m.summary(id)
+				s.Current.Current = true
+			}
+			for _, e := range m.Entries {
+				if e.Kind == KindKnown || seen[e.Digest] {
+					continue
+				}
+				seen[e.Digest], named[e.Digest] = true, true
+				s.Blobs++
+				s.Bytes += e.Size
+			}
+		}
+		st.Streams = append(st.Streams, s)
+	}
+	return nil
+}
+
+// blobSize returns the size of a blob in bytes, or ErrMiss.
+func (f *Files) blobSize(d Digest) (int64, error) {
+	info, err := f.root.Stat(blobName(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, ErrMiss
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}

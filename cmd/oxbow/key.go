@@ -1,0 +1,188 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+	"oxbow/streams"
+)
+
+func keyShowCommand() *cli.Command {
+	return &cli.Command{Name: "show", Usage: "print the signing key's fingerprint, name and date", Flags: []cli.Flag{jsonFlag()}, Action: keyShow}
+}
+
+func keyExportCommand() *cli.Command {
+	return &cli.Command{
+		Name: "export", Usage: "print the keyring that clients need, binary as gpgv and MAAS want it",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "armor", Usage: "as text, to read or to paste"},
+			&cli.BoolFlag{Name: "secret", Usage: "the private key instead, to keep it safe or to move it; always text"},
+		},
+		Action: keyExport,
+	}
+}
+
+func keyGenerateCommand() *cli.Command {
+	return &cli.Command{
+		Name: "generate", Usage: "make a signing key (the first sync does that by itself)",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "type", Usage: "make a key of `TYPE` ed25519 or rsa4096", Value: string(streams.Ed25519)},
+			replaceFlag(),
+		},
+		Action: keyGenerate,
+	}
+}
+
+func keyImportCommand() *cli.Command {
+	return &cli.Command{
+		Name: "import", Usage: "make an OpenPGP private key, unencrypted, the signing key", ArgsUsage: "FILE|-",
+		Flags: []cli.Flag{replaceFlag()}, Action: keyImport,
+	}
+}
+
+func replaceFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "replace", Usage: "also if there is one already: clients that trust the old one must get the new one first"}
+}
+
+// keyView is what `key show --json` prints.
+type keyView struct {
+	Fingerprint string    `json:"fingerprint"`
+	UserID      string    `json:"user_id"`
+	Created     time.Time `json:"created"`
+}
+
+func viewKey(key *streams.SigningKey) (keyView, error) {
+	ring, err := streams.ReadKeyring(key.Public())
+	if err != nil {
+		return keyView{}, err
+	}
+	k := ring.Keys()[0]
+	return keyView{k.Fingerprint, k.UserID, k.Created}, nil
+}
+
+func printKey(c *cli.Context, key *streams.SigningKey) error {
+	v, err := viewKey(key)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, v)
+	}
+	t := newTable(c.App.Writer)
+	t.row("fingerprint", v.Fingerprint)
+	t.row("name", v.UserID)
+	t.row("created", stamp(v.Created))
+	return t.flush()
+}
+
+func keyShow(c *cli.Context) error {
+	key, err := readKey(c)
+	if err != nil {
+		return err
+	}
+	return printKey(c, key)
+}
+
+func keyExport(c *cli.Context) error {
+	key, err := readKey(c)
+	if err != nil {
+		return err
+	}
+	out := key.Public()
+	switch {
+	case c.Bool("secret"):
+		out = key.Secret()
+	case c.Bool("armor"):
+		out = key.PublicArmored()
+	}
+	_, err = c.App.Writer.Write(out)
+	return err
+}
+
+// readKey reads the signing key of a store that another process may have.
+func readKey(c *cli.Context) (*streams.SigningKey, error) {
+	if err := noArgs(c); err != nil {
+		return nil, err
+	}
+	files, err := openFiles(c)
+	if err != nil {
+		return nil, err
+	}
+	key, err := mirror.SiteKey(files)
+	if errors.Is(err, cache.ErrMiss) {
+		return nil, &hinted{errors.New("the site has no signing key yet"), "the first sync makes one, and so does `oxbow key generate`"}
+	}
+	return key, err
+}
+
+func keyGenerate(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	t := streams.KeyType(c.String("type"))
+	if t != streams.Ed25519 && t != streams.RSA4096 {
+		return usagef(c, "unknown key type %q; there is %s, %s", t, streams.Ed25519, streams.RSA4096)
+	}
+	return withMirror(c, c.App.ErrWriter, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
+		key, err := m.GenerateKey(t, c.Bool("replace"))
+		if err != nil {
+			return keyError(err)
+		}
+		return printKey(c, key)
+	})
+}
+
+// maxKeyFile bounds the file of a private key in bytes.
+const maxKeyFile = 1 << 20
+
+func keyImport(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef(c, "want one file, or - for standard input")
+	}
+	secret, err := readInput(c.Args().First(), maxKeyFile)
+	if err != nil {
+		return err
+	}
+	return withMirror(c, c.App.ErrWriter, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
+		key, err := m.ImportKey(secret, c.Bool("replace"))
+		if err != nil {
+			return keyError(fmt.Errorf("cannot import %s: %w", c.Args().First(), err))
+		}
+		return printKey(c, key)
+	})
+}
+
+func keyError(err error) error {
+	if errors.Is(err, mirror.ErrKeyExists) {
+		return &hinted{err, "--replace puts this one in its place; every client needs the new keyring before that"}
+	}
+	return err
+}
+
+// readInput reads a file, or standard input for "-", of at most limit bytes.
+func readInput(name string, limit int64) ([]byte, error) {
+	f := os.Stdin
+	if name != "-" {
+		var err error
+		if f, err = os.Open(name); err != nil {
+			return nil, err
+		}
+		defer f.Close()
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("longer than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return data, nil
+}

@@ -1,0 +1,140 @@
+// Command oxbow mirrors SimpleStreams trees and serves them to MAAS.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/mirror"
+)
+
+func main() {
+	ctx, stop := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		s := <-signals
+		signal.Stop(signals) // a second one ends the process at once
+		stop(stopped{s})
+	}()
+	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// stopped is the cause of a context that a signal ended.
+type stopped struct{ os.Signal }
+
+func (s stopped) Error() string { return "stopped by signal: " + s.String() }
+
+// Is makes it what the cancelling of a context is elsewhere.
+func (stopped) Is(target error) bool { return target == context.Canceled }
+
+// Exit statuses, as the README lists them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitPartial     = 3
+	exitUnverified  = 4
+	exitInterrupted = 130
+)
+
+// run executes one command line, args[0] being the program's name, and
+// returns the exit status. Results go to stdout, everything else to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := &cli.App{
+		Name:                      "oxbow",
+		Usage:                     "keeps verified copies of SimpleStreams trees and serves them to MAAS",
+		Writer:                    stdout,
+		ErrWriter:                 stderr,
+		Commands:                  commands(),
+		HideHelpCommand:           true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {}, // the status is chosen below
+	}
+	line, err := arrange(app.Commands, args)
+	if err == nil {
+		err = app.RunContext(ctx, line)
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = context.Cause(ctx)
+	}
+	report(stderr, err)
+	return exitStatus(err)
+}
+
+func exitStatus(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[stopped](err); ok {
+		return exitInterrupted
+	}
+	switch {
+	case errors.Is(err, mirror.ErrVerification):
+		return exitUnverified
+	case errors.Is(err, errPartial):
+		return exitPartial
+	}
+	return exitFailed
+}
+
+// errPartial says that something was left out and the rest was done.
+var errPartial = errors.New("done in part")
+
+// A usageError is a command line that makes no sense.
+type usageError struct {
+	problem string
+	command string // whose help says what does
+}
+
+func (e *usageError) Error() string { return e.problem }
+
+func usagef(c *cli.Context, format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...), c.Command.HelpName}
+}
+
+// A hinted error comes with what the operator can do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+
+// report prints err, a line for each error in it, with a hint where there is one.
+func report(w io.Writer, err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(w, "oxbow: %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	if h := hint(err); h != "" {
+		fmt.Fprintf(w, "oxbow: hint: %s\n", h)
+	}
+}
+
+func hint(err error) string {
+	if e, ok := errors.AsType[*hinted](err); ok {
+		return e.hint
+	}
+	if e, ok := errors.AsType[*usageError](err); ok {
+		return fmt.Sprintf("see `%s --help`", e.command)
+	}
+	if _, ok := errors.AsType[stopped](err); ok {
+		return "what was done is kept; the same command goes on from there"
+	}
+	return ""
+}

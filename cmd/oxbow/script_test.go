@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"oxbow/streams/streamstest"
+)
+
+func TestMain(m *testing.M) {
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OXBOW_") {
+			os.Unsetenv(name)
+		}
+	}
+	testscript.Main(m, map[string]func(){"oxbow": main})
+}
+
+// TestScripts runs the scripts of testdata, a promise each. OXBOW_STORE names a
+// store that is not there yet.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("OXBOW_STORE", env.WorkDir+"/store")
+			env.Values[worldKey{}] = &world{jobs: map[string]*job{}}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"upstream": upstreamCommand,
+			"status":   statusCommand,
+			"start":    startCommand,
+			"url":      urlCommand,
+			"stop":     stopCommand,
+			"get":      getCommand,
+			"audit":    auditCommand,
+		},
+	})
+}
+
+// A world is what a script has around it.
+type world struct {
+	tree *streamstest.Tree
+	up   *streamstest.Upstream
+	jobs map[string]*job
+}
+
+type worldKey struct{}
+
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+// upstreamCommand starts an upstream in the shape of images.maas.io, or changes
+// the one there is:
+//
+//	upstream               start; sets UPSTREAM, writes its keyring to upstream.gpg
+//	upstream unsigned      the same without signatures
+//	upstream day           publish new versions and drop the oldest
+//	upstream older         publish the tree as it was a day before
+//	upstream break PATH    a bit of the file is wrong
+//	upstream mend PATH     the file is whole again
+//	upstream fault NAME    go wrong as faults says; "none" ends it
+//	upstream hits PATH N   fail unless PATH was asked for N times since the last such line
+//	upstream await PATH    wait until PATH is asked for
+func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	verb, operand := "", ""
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	if len(args) > 1 {
+		operand = args[1]
+	}
+	switch verb {
+	case "", "unsigned":
+		w.start(ts, verb == "unsigned")
+	case "day":
+		w.tree.AddDay()
+		w.tree.Trim(2)
+		w.up.Publish(w.tree)
+	case "break":
+		w.tree.Break(operand, streamstest.Flipped)
+		w.up.Publish(w.tree)
+	case "mend":
+		w.tree.Break(operand, streamstest.Whole)
+		w.up.Publish(w.tree)
+	case "fault":
+		fault, ok := faults[operand]
+		if !ok {
+			ts.Fatalf("no fault %q", operand)
+		}
+		w.up.SetFault(fault)
+	case "hits":
+		if got := strconv.Itoa(w.up.Hits(operand)); got != args[2] {
+			ts.Fatalf("%s was asked for %s times, want %s", operand, got, args[2])
+		}
+		w.up.Reset()
+	case "await":
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		ts.Check(w.up.Await(ctx, operand, 1))
+	default:
+		ts.Fatalf("unknown: upstream %s", verb)
+	}
+}
+
+func (w *world) start(ts *testscript.TestScript, unsigned bool) {
+	w.tree = streamstest.MAAS(streamstest.Shape{})
+	if unsigned {
+		w.tree.Key = nil
+	} else {
+		ts.Check(os.WriteFile(ts.MkAbs("upstream.gpg"), w.tree.Keyring(), 0o644))
+	}
+	w.up = streamstest.NewUpstream(w.tree)
+	server := httptest.NewServer(http.StripPrefix(demoPath, w.up))
+	ts.Defer(func() {
+		w.up.Release()
+		server.Close()
+	})
+	ts.Setenv("UPSTREAM", server.URL+demoPath)
+}
+
+// faults are the ways in which the upstream of a script goes wrong.
+var faults = map[string]func(*http.Request) streamstest.Fault{
+	"none":          nil,
+	"hung squashfs": streamstest.At("/squashfs", streamstest.Fault{Hang: true}),
+}
+
+// statusCommand runs a program that has to end with a status: status 3 oxbow
+// mirror sync.
+func statusCommand(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	if got := exitCode(err); got != want {
+		ts.Fatalf("status %d (%v), want %d", got, err, want)
+	}
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// A job is a process that runs beside a script.
+type job struct {
+	cmd    *exec.Cmd
+	stderr lockedBuffer
+	ended  chan struct{} // closed when the process has
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// startCommand starts a program beside the script: start NAME PROGRAM ARG...
+func startCommand(ts *testscript.TestScript, _ bool, args []string) {
+	j := &job{cmd: exec.Command(args[1], args[2:]...), ended: make(chan struct{})}
+	j.cmd.Dir = ts.MkAbs(".")
+	j.cmd.Env = append(os.Environ(), "OXBOW_STORE="+ts.Getenv("OXBOW_STORE"), "TMPDIR="+ts.Getenv("TMPDIR"))
+	j.cmd.Stderr = &j.stderr
+	ts.Check(j.cmd.Start())
+	go func() {
+		defer close(j.ended)
+		_ = j.cmd.Wait() // its status is read from cmd
+	}()
+	ts.Defer(func() {
+		_ = j.cmd.Process.Kill() // it may have ended
+		<-j.ended
+	})
+	worldOf(ts).jobs[args[0]] = j
+}
+
+var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
+
+// urlCommand waits until a started server listens and sets a variable to its
+// URL: url NAME VARIABLE.
+func urlCommand(ts *testscript.TestScript, _ bool, args []string) {
+	j := worldOf(ts).jobs[args[0]]
+	var found []string
+	err := until(func() bool {
+		found = listening.FindStringSubmatch(j.stderr.String())
+		return found != nil
+	})
+	if err != nil {
+		ts.Fatalf("%s does not listen: %s", args[0], j.stderr.String())
+	}
+	ts.Setenv(args[1], "http://"+found[1])
+}
+
+// stopCommand sends a signal to a started program, which has to end with a
+// status; its standard error can be matched then: stop NAME TERM 0.
+func stopCommand(ts *testscript.TestScript, _ bool, args []string) {
+	j := worldOf(ts).jobs[args[0]]
+	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[1]]
+	ts.Check(j.cmd.Process.Signal(sig))
+	select {
+	case <-j.ended:
+	case <-time.After(patience):
+		ts.Fatalf("%s goes on after SIG%s: %s", args[0], args[1], j.stderr.String())
+	}
+	io.WriteString(ts.Stderr(), j.stderr.String())
+	if got := strconv.Itoa(j.cmd.ProcessState.ExitCode()); got != args[2] {
+		ts.Fatalf("%s ends with status %s, want %s: %s", args[0], got, args[2], j.stderr.String())
+	}
+}
+
+// getCommand requests a URL, prints the body, and wants a status: get 200 URL.
+func getCommand(ts *testscript.TestScript, _ bool, args []string) {
+	resp, err := http.Get(args[1])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if got := strconv.Itoa(resp.StatusCode); got != args[0] {
+		ts.Fatalf("%s answers %s: %s", args[1], got, body)
+	}
+	ts.Stdout().Write(body)
+}
+
+// auditCommand proves all that a server serves below a path: audit URL PATH. It
+// prints the counts.
+func auditCommand(ts *testscript.TestScript, _ bool, args []string) {
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	a, err := auditTree(context.Background(), client, args[0]+args[1], args[0]+"/-/keyring.gpg")
+	ts.Check(err)
+	io.WriteString(ts.Stdout(), a.String()+"\n")
+}
+
+// patience is how long a script waits for what takes milliseconds.
+const patience = 30 * time.Second
+
+func until(done func() bool) error {
+	for deadline := time.Now().Add(patience); !done(); {
+		if time.Now().After(deadline) {
+			return errors.New("waited in vain")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+)
+
+func storeStatsCommand() *cli.Command {
+	return &cli.Command{Name: "stats", Usage: "print what the store holds", Flags: []cli.Flag{jsonFlag()}, Action: storeStats}
+}
+
+// statsView is what `store stats --json` prints. Blobs are distinct files.
+type statsView struct {
+	Blobs        int               `json:"blobs"`
+	Bytes        int64             `json:"bytes"`
+	Named        int               `json:"named"` // of the blobs, those that a kept snapshot names
+	NamedBytes   int64             `json:"named_bytes"`
+	Partials     int               `json:"partials"` // unfinished downloads
+	PartialBytes int64             `json:"partial_bytes"`
+	Streams      []streamStatsView `json:"streams"`
+}
+
+type streamStatsView struct {
+	Stream    string `json:"stream"`
+	Snapshots int    `json:"snapshots"`
+	Current   string `json:"current"`
+	Blobs     int    `json:"blobs"` // of all kept snapshots; streams may share them
+	Bytes     int64  `json:"bytes"`
+}
+
+func storeStats(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	files, err := openFiles(c)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	st, err := files.Stats(c.Context)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, viewStats(st))
+	}
+	t := newTable(c.App.Writer, "STREAM", "SNAPSHOTS", "CURRENT", "BLOBS", "SIZE")
+	for _, s := range st.Streams {
+		t.row(s.Name, s.Snapshots, s.Current.ID.String()[:12], s.Blobs, iec(s.Bytes))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s, %s; named by a snapshot: %d, %s; %s, %s\n", counted(st.Blobs, "blob"), iec(st.Bytes),
+		st.Named, iec(st.NamedBytes), counted(st.Partials, "partial download"), iec(st.PartialBytes))
+	return err
+}
+
+func viewStats(st *cache.Stats) statsView {
+	v := statsView{st.Blobs, st.Bytes, st.Named, st.NamedBytes, st.Partials, st.PartialBytes, []streamStatsView{}}
+	for _, s := range st.Streams {
+		v.Streams = append(v.Streams, streamStatsView{s.Name, s.Snapshots, s.Current.ID.String(), s.Blobs, s.Bytes})
+	}
+	return v
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+)
+
+func mirrorStatusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "print what is published of each stream, and how its last sync ended", ArgsUsage: "[STREAM...]",
+		Flags: []cli.Flag{jsonFlag()}, Action: mirrorStatus,
+	}
+}
+
+// streamStatus is what `mirror status` says of a stream.
+type streamStatus struct {
+	Stream    string       `json:"stream"`
+	Path      string       `json:"path"`
+	Snapshot  string       `json:"snapshot,omitempty"` // the current one; absent: nothing is published yet
+	Published time.Time    `json:"published,omitzero"`
+	Items     int          `json:"items"`
+	Bytes     int64        `json:"bytes"` // of the snapshot's distinct files, which other snapshots may share
+	Kept      int          `json:"kept"`  // snapshots, the current one included
+	LastSync  *mirror.Last `json:"last_sync,omitempty"`
+}
+
+func mirrorStatus(c *cli.Context) error {
+	files, err := openFiles(c)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	names, err := streamNames(c, files)
+	if err != nil {
+		return err
+	}
+	all, err := mirror.Streams(files)
+	if err != nil {
+		return err
+	}
+	found := []streamStatus{}
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(s mirror.Stream) bool { return s.Name == name })
+		if i < 0 {
+			return noStream(name)
+		}
+		st, err := statusOf(files, all[i])
+		if err != nil {
+			return err
+		}
+		found = append(found, st)
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, found)
+	}
+	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "ITEMS", "SIZE", "KEPT", "LAST SYNC")
+	for _, st := range found {
+		snapshot := "-"
+		if st.Snapshot != "" {
+			snapshot = st.Snapshot[:12]
+		}
+		t.row(st.Stream, snapshot, stamp(st.Published), st.Items, iec(st.Bytes), st.Kept, lastSync(st.LastSync))
+	}
+	return t.flush()
+}
+
+func statusOf(files *cache.Files, s mirror.Stream) (streamStatus, error) {
+	st := streamStatus{Stream: s.Name, Path: s.Path}
+	last, err := mirror.LastSync(files, s.Name)
+	if err != nil {
+		return st, err
+	}
+	st.LastSync = last
+	kept, err := files.Snapshots(s.Name)
+	if errors.Is(err, cache.ErrNoSnapshot) {
+		return st, nil
+	}
+	if err != nil {
+		return st, err
+	}
+	current := kept[0]
+	st.Snapshot, st.Published, st.Items, st.Bytes, st.Kept = current.ID.String(), current.Created, current.Items, current.Bytes, len(kept)
+	return st, nil
+}
+
+func lastSync(l *mirror.Last) string {
+	switch {
+	case l == nil:
+		return "never"
+	case l.Reason == "":
+		return l.Outcome + " " + stamp(l.Time)
+	}
+	return l.Outcome + " " + stamp(l.Time) + ": " + l.Reason
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+)
+
+// An opening is how a command that needs the store to itself gets it.
+type opening func(dir string, o *cache.Options) (*cache.Store, error)
+
+// withStore runs f with the store that the flags name, opened for this process
+// alone, and closes it. Log lines go to w.
+func withStore(c *cli.Context, w io.Writer, level slog.Level, open opening, f func(*cache.Store, *slog.Logger) error) (err error) {
+	log, err := logger(c, w, level)
+	if err != nil {
+		return err
+	}
+	dir, err := storeDir(c)
+	if err != nil {
+		return err
+	}
+	s, err := open(dir, &cache.Options{Log: log})
+	if err != nil {
+		return storeError(err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return f(s, log)
+}
+
+// withMirror is withStore for commands that work on streams or the signing key.
+func withMirror(c *cli.Context, w io.Writer, level slog.Level, open opening, f func(*mirror.Mirror, *cache.Store, *slog.Logger) error) error {
+	return withStore(c, w, level, open, func(s *cache.Store, log *slog.Logger) error {
+		client := mirror.NewClient(&mirror.ClientOptions{UserAgent: "oxbow/" + programVersion(), Log: log})
+		defer client.Close()
+		return f(mirror.New(mirror.Options{Store: s, Client: client, Log: log}), s, log)
+	})
+}
+
+// openFiles opens the store for reading, which works beside a process that has it.
+func openFiles(c *cli.Context) (*cache.Files, error) {
+	dir, err := storeDir(c)
+	if err != nil {
+		return nil, err
+	}
+	f, err := cache.OpenFiles(dir)
+	return f, storeError(err)
+}
+
+func storeDir(c *cli.Context) (string, error) {
+	dir := c.String("store")
+	if dir == "" {
+		return "", usagef(c, "the store's directory is empty; give one with --store or OXBOW_STORE")
+	}
+	return dir, nil
+}
+
+func storeError(err error) error {
+	if errors.Is(err, cache.ErrNoStore) {
+		return &hinted{err, "`oxbow mirror sync URL` makes one"}
+	}
+	return err
+}

@@ -1,0 +1,272 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/streams"
+)
+
+// Options configures a [Mirror].
+type Options struct {
+	// Store holds everything; it must be open and outlive the Mirror.
+	Store *cache.Store
+
+	// Client fetches from upstream. If nil, one with the default options is used.
+	Client *Client
+
+	// Now is the clock. If nil, [time.Now] is used.
+	Now func() time.Time
+
+	// Log receives warnings and a line for each sync. If nil, nothing is logged.
+	Log *slog.Logger
+
+	// Settle bounds the time for which metadata that contradicts itself is
+	// fetched again, since upstream may be publishing at that moment. If zero,
+	// it is a minute.
+	Settle time.Duration
+}
+
+// A Mirror keeps the streams of one store like their upstreams.
+// Its methods may be called from several goroutines.
+type Mirror struct {
+	store  *cache.Store
+	client *Client
+	now    func() time.Time
+	log    *slog.Logger
+	settle time.Duration
+
+	mu  sync.Mutex // guards key, syncing and every read-modify-write of a state
+	key *streams.SigningKey
+	// syncing holds the streams with a sync under way: one at a time each.
+	syncing map[string]bool
+}
+
+// New returns a Mirror of o.Store.
+func New(o Options) *Mirror {
+	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, settle: o.Settle, syncing: map[string]bool{}}
+	if m.client == nil {
+		m.client = NewClient(nil)
+	}
+	if m.now == nil {
+		m.now = time.Now
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	if m.settle == 0 {
+		m.settle = time.Minute
+	}
+	return m
+}
+
+// siteKey is the file of the site's signing key below STORE/keys.
+const siteKey = "site.asc"
+
+// Key returns the site's signing key, and makes one the first time.
+func (m *Mirror) Key() (*streams.SigningKey, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.key != nil {
+		return m.key, nil
+	}
+	key, err := SiteKey(m.store.Files())
+	if errors.Is(err, cache.ErrMiss) {
+		key, err = m.makeKey(streams.Ed25519)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.key = key
+	return key, nil
+}
+
+// SiteKey reads the site's signing key; the error is cache.ErrMiss when the
+// store has none yet.
+func SiteKey(f *cache.Files) (*streams.SigningKey, error) {
+	secret, err := f.ReadKey(siteKey)
+	if err != nil {
+		return nil, err
+	}
+	key, err := streams.ReadSigningKey(secret)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the site's signing key: %w; `oxbow key import FILE` puts a good one in its place", err)
+	}
+	return key, nil
+}
+
+// GenerateKey makes a new signing key for the site. An existing one is
+// replaced only if replace is set: clients that trust the old one must get
+// the new one first.
+func (m *Mirror) GenerateKey(t streams.KeyType, replace bool) (*streams.SigningKey, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.mayReplaceKey(replace); err != nil {
+		return nil, err
+	}
+	key, err := m.makeKey(t)
+	if err != nil {
+		return nil, err
+	}
+	m.key = key
+	return key, nil
+}
+
+// ImportKey makes secret, an unencrypted OpenPGP private key, the site's
+// signing key.
+func (m *Mirror) ImportKey(secret []byte, replace bool) (*streams.SigningKey, error) {
+	key, err := streams.ReadSigningKey(secret)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sameKey(key) {
+		return key, nil
+	}
+	if err := m.mayReplaceKey(replace); err != nil {
+		return nil, err
+	}
+	if err := m.store.WriteKey(siteKey, key.Secret()); err != nil {
+		return nil, err
+	}
+	m.key = key
+	return key, nil
+}
+
+func (m *Mirror) sameKey(key *streams.SigningKey) bool {
+	old, err := SiteKey(m.store.Files())
+	return err == nil && old.Fingerprint() == key.Fingerprint()
+}
+
+// ErrKeyExists is returned when the site has a signing key already.
+var ErrKeyExists = errors.New("the site has a signing key already")
+
+func (m *Mirror) mayReplaceKey(replace bool) error {
+	_, err := m.store.Files().ReadKey(siteKey)
+	switch {
+	case errors.Is(err, cache.ErrMiss):
+		return nil
+	case err != nil:
+		return err
+	case !replace:
+		return ErrKeyExists
+	}
+	return nil
+}
+
+func (m *Mirror) makeKey(t streams.KeyType) (*streams.SigningKey, error) {
+	name := "oxbow mirror"
+	if host, err := os.Hostname(); err == nil {
+		name += " at " + host
+	}
+	key, err := streams.GenerateSigningKey(t, name, m.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.store.WriteKey(siteKey, key.Secret()); err != nil {
+		return nil, err
+	}
+	m.log.Info("signing key made", "fingerprint", key.Fingerprint())
+	return key, nil
+}
+
+// Define records s. A stream of that name that has another upstream is not
+// replaced, and no two streams may share a URL path.
+func (m *Mirror) Define(s Stream) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all, err := Streams(m.store.Files())
+	if err != nil {
+		return err
+	}
+	st := &state{}
+	for _, other := range all {
+		if other.Name != s.Name {
+			if p := sharedPath(s, other); p != "" {
+				return fmt.Errorf("stream %s is served under %s already; give another path with --path", other.Name, p)
+			}
+			continue
+		}
+		if !slices.Equal(other.Upstream, s.Upstream) {
+			return fmt.Errorf("stream %s exists with upstream %s; give another name with --name", s.Name, strings.Join(other.Upstream, ", "))
+		}
+		if st, err = readState(m.store.Files(), s.Name); err != nil {
+			return err
+		}
+	}
+	if s.same(st.Stream) {
+		return nil
+	}
+	st.Stream = s
+	return writeState(m.store, st)
+}
+
+func sharedPath(a, b Stream) string {
+	mine := append([]string{a.Path}, a.Also...)
+	for _, p := range append([]string{b.Path}, b.Also...) {
+		if slices.Contains(mine, p) {
+			return p
+		}
+	}
+	return ""
+}
+
+// Stream returns the definition of a stream.
+func (m *Mirror) Stream(name string) (Stream, error) {
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return Stream{}, err
+	}
+	return st.Stream, nil
+}
+
+// begin marks the stream as being synced until the returned function is called.
+func (m *Mirror) begin(name string) (end func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.syncing[name] {
+		return nil, fmt.Errorf("stream %s is being synced already", name)
+	}
+	m.syncing[name] = true
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.syncing, name)
+	}, nil
+}
+
+// update changes a stream's recorded state.
+func (m *Mirror) update(name string, change func(*state)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return err
+	}
+	change(st)
+	return writeState(m.store, st)
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,265 @@
+package mirror
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/streams"
+)
+
+// A Kind says which clients a stream is for.
+type Kind string
+
+const (
+	KindMAAS  Kind = "maas"  // published metadata keeps MAAS' rules, boot loaders included
+	KindPlain Kind = "plain" // simplestreams' own rules only
+)
+
+// A Stream is an upstream tree and what is wanted of it: the definition that
+// `oxbow mirror sync URL` makes and STORE/streams/<name>.json keeps.
+type Stream struct {
+	// Name is the stream's name in commands, logs and the store.
+	Name string `json:"name"`
+
+	// Upstream are the base URLs of the tree, best first, without a trailing slash.
+	Upstream []string `json:"upstream"`
+
+	// Index is the path of upstream's index. If empty, it is the signed
+	// streams/v1/index.sjson, or, when AllowUnsigned is set and that is absent,
+	// streams/v1/index.json.
+	Index streams.Path `json:"index,omitempty"`
+
+	// Keyring holds the public keys that upstream may sign with. If empty, the
+	// distribution's Ubuntu cloud image keyring is read at each sync.
+	Keyring []byte `json:"keyring,omitempty"`
+
+	// AllowUnsigned accepts metadata that nobody signed. A signature that is
+	// there and can be checked must still be good.
+	AllowUnsigned bool `json:"allow_unsigned,omitempty"`
+
+	// Path is the URL path the stream is served under; it begins and ends with
+	// a slash. Also are further ones that answer the same.
+	Path string   `json:"path"`
+	Also []string `json:"also,omitempty"`
+
+	// Kind is found out from upstream's content ids when empty.
+	Kind Kind `json:"kind,omitempty"`
+
+	// Profile names the MAAS versions whose rules the published metadata must
+	// keep. If empty, it is streams.All.
+	Profile streams.Profile `json:"maas,omitempty"`
+
+	// Select are selections, one string of filters each. If empty, everything
+	// is wanted.
+	Select []string `json:"select,omitempty"`
+
+	// NoBootloaders leaves out the boot loaders that MAAS asks for whatever
+	// was selected.
+	NoBootloaders bool `json:"no_bootloaders,omitempty"`
+
+	// MaxVersions bounds the versions kept of a product. If zero, all that
+	// upstream lists are kept.
+	MaxVersions int `json:"max_versions,omitempty"`
+}
+
+const (
+	signedIndex   = streams.Path("streams/v1/index.sjson")
+	unsignedIndex = streams.Path("streams/v1/index.json")
+)
+
+var (
+	nameRule   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	indexInURL = regexp.MustCompile(`^(.*?)/*(streams/v1/[^/]*\.s?json)$`)
+)
+
+// NewStream returns the stream that `oxbow mirror sync URL` defines: named
+// after the URL's last path element (or its host) and served under the URL's
+// own path (or /NAME/). A URL may name its index, as in
+// https://host/tree/streams/v1/index.json; without, it is the signed one.
+func NewStream(rawURL string) (Stream, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return Stream{}, fmt.Errorf("cannot use %q as an upstream: %v", rawURL, errors.Unwrap(err))
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return Stream{}, fmt.Errorf("cannot use %q as an upstream: an upstream is an http:// or https:// URL", u.Redacted())
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return Stream{}, fmt.Errorf("cannot use %q as an upstream: it has a query or a fragment, which file URLs cannot carry", u.Redacted())
+	}
+	var s Stream
+	if m := indexInURL.FindStringSubmatch(u.Path); m != nil {
+		s.Index = streams.Path(m[2])
+		u.Path = m[1]
+	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	u.RawPath = ""
+	s.Upstream = []string{u.String()}
+	s.Name = strings.ToLower(path.Base(u.Path))
+	if u.Path == "" {
+		s.Name = strings.ToLower(u.Hostname())
+	}
+	s.Path = path.Clean("/"+u.Path) + "/"
+	if u.Path == "" {
+		s.Path = "/" + s.Name + "/"
+	}
+	// Canonical retired the daily stream and redirects it; clients that do not
+	// follow redirects, and old configurations, still ask for it.
+	if strings.HasSuffix(s.Path, "/ephemeral-v3/stable/") {
+		s.Also = []string{strings.TrimSuffix(s.Path, "stable/") + "daily/"}
+	}
+	return s, nil
+}
+
+// Validate reports the first thing wrong with the definition.
+func (s Stream) Validate() error {
+	if !nameRule.MatchString(s.Name) {
+		return fmt.Errorf("stream name %q is not usable: a name is up to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit; give one with --name", s.Name)
+	}
+	for _, p := range append([]string{s.Path}, s.Also...) {
+		if err := validServedPath(p); err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+	}
+	if len(s.Upstream) == 0 {
+		return fmt.Errorf("stream %s has no upstream", s.Name)
+	}
+	if s.MaxVersions < 0 {
+		return fmt.Errorf("stream %s: the number of versions to keep is %d; it is 0 (all) or more", s.Name, s.MaxVersions)
+	}
+	if _, err := s.selections(); err != nil {
+		return fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	if len(s.Keyring) > 0 {
+		if _, err := streams.ReadKeyring(s.Keyring); err != nil {
+			return fmt.Errorf("stream %s: cannot use its keyring: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+// same reports whether s and t are the same definition.
+func (s Stream) same(t Stream) bool {
+	a, _ := json.Marshal(s)
+	b, _ := json.Marshal(t)
+	return bytes.Equal(a, b)
+}
+
+func validServedPath(p string) error {
+	switch inner := strings.Trim(p, "/"); {
+	case !strings.HasPrefix(p, "/") || !strings.HasSuffix(p, "/") || !fs.ValidPath(inner) || inner == "." || strings.ContainsAny(p, "\\%?#"):
+		return fmt.Errorf("path %q is not usable: a path begins and ends with a slash and has no empty, dot or escaped parts; give one with --path", p)
+	case inner == "-" || strings.HasPrefix(inner, "-/"):
+		return fmt.Errorf("path %q is not usable: /-/ is oxbow's own; give another with --path", p)
+	}
+	return nil
+}
+
+func (s Stream) selections() (streams.Selections, error) {
+	var all streams.Selections
+	for _, text := range s.Select {
+		sel, err := streams.ParseSelection(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, sel)
+	}
+	return all, nil
+}
+
+// wants is the part of the definition that decides what is published: a sync
+// of the same upstream documents has nothing to do while it stays the same.
+func (s Stream) wants() string {
+	b, _ := json.Marshal([]any{s.Select, s.NoBootloaders, s.MaxVersions, s.Kind, s.Profile})
+	return string(b)
+}
+
+// state is the content of STORE/streams/<name>.json.
+type state struct {
+	Stream   Stream   `json:"stream"`
+	Accepted accepted `json:"accepted,omitzero"`
+	Last     *Last    `json:"last,omitempty"`
+}
+
+// accepted is the upstream state that a sync last took as good. It moves
+// forward only, unless the operator allows older (--allow-older): a signed but
+// older document is what a rollback attack shows.
+type accepted struct {
+	Index  time.Time            `json:"index,omitzero"`
+	Lists  map[string]time.Time `json:"lists,omitempty"` // by content id
+	Wants  string               `json:"wants,omitempty"` // Stream.wants of the sync
+	Whole  bool                 `json:"whole,omitempty"` // nothing was left out
+	Digest string               `json:"digest,omitempty"`
+}
+
+// Last says how a stream's last sync ended. A sync that finds nothing new
+// leaves it alone.
+type Last struct {
+	Time    time.Time `json:"time"`
+	Outcome string    `json:"outcome"` // done, partial or failed
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// ErrNoStream is returned for a name that no stream has.
+var ErrNoStream = errors.New("no such stream")
+
+// Streams returns the streams defined in a store, by name. It needs no lock.
+func Streams(f *cache.Files) ([]Stream, error) {
+	names, err := f.Streams()
+	if err != nil {
+		return nil, err
+	}
+	var all []Stream
+	for _, name := range names {
+		st, err := readState(f, name)
+		if errors.Is(err, ErrNoStream) {
+			continue // snapshots of a stream that was dropped
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st.Stream)
+	}
+	return all, nil
+}
+
+// LastSync returns how the last sync of a stream ended; nil if there was none.
+func LastSync(f *cache.Files, name string) (*Last, error) {
+	st, err := readState(f, name)
+	if err != nil {
+		return nil, err
+	}
+	return st.Last, nil
+}
+
+func readState(f *cache.Files, name string) (*state, error) {
+	data, err := f.ReadState(name)
+	if errors.Is(err, cache.ErrMiss) {
+		return nil, fmt.Errorf("%w: %s", ErrNoStream, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var st state
+	if err := json.Unmarshal(data, &st); err != nil {
+		return nil, fmt.Errorf("cannot read the definition of stream %s: %w; `oxbow mirror sync URL --name %[1]s` makes it anew", name, err)
+	}
+	return &st, nil
+}
+
+func writeState(s *cache.Store, st *state) error {
+	data, err := json.MarshalIndent(st, "", " ")
+	if err != nil {
+		return err
+	}
+	return s.WriteState(st.Stream.Name, append(data, '\n'))
+}

@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// A connection that is closed while bytes of the client are unread, or arrive later, is
+// reset by the kernel, and a reset throws away what the client has not received yet. The
+// stray bytes of some MAAS versions (client.go) would so cost them the end of a file
+// whose connection we close. Such connections linger: our side is closed for writing,
+// and what the client still sends is read until it hangs up, or for lingerTime, which
+// is long after stray bytes arrive; from then on the kernel delivers the rest by itself.
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 64 << 10
+)
+
+// halfCloser is what *net.TCPConn has beyond [net.Conn]. Its ReadFrom uses sendfile.
+type halfCloser interface {
+	net.Conn
+	io.ReaderFrom
+	CloseWrite() error
+}
+
+// A conn is a connection that can linger.
+type conn struct {
+	halfCloser
+	linger atomic.Bool // the first Close does
+}
+
+// Close closes the connection. A second call ends the lingering of the first.
+func (c *conn) Close() error {
+	if c.linger.Swap(false) && c.CloseWrite() == nil {
+		_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, c.halfCloser, lingerBytes)
+	}
+	return c.halfCloser.Close()
+}
+
+// A listener makes its connections able to linger.
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if half, ok := c.(halfCloser); ok {
+		return &conn{halfCloser: half}, err
+	}
+	return c, err
+}
+
+type connKey struct{}
+
+// withConn makes the connection known to the requests that arrive on it.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// lingerAfter makes the connection of r linger when it is closed after the answer.
+func lingerAfter(r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.linger.Store(true)
+	}
+}

@@ -1,0 +1,38 @@
+// Package proxy is the HTTP front end: it serves the snapshots of a store to
+// boot-image clients.
+//
+// # The way of a request
+//
+// The path is taken apart by hand, because a router that redirects breaks
+// clients: MAAS 3.7 and later follow no redirect below a boot source. The
+// longest stream prefix wins, what is left is looked up in the current snapshot
+// of that stream, then in the older ones that are kept, and the file is sent by
+// [http.ServeContent] straight from disk. Whatever else is asked for is answered
+// with a short 404 in plain text. A path decodes once, and one that could mean
+// anything but a plain relative name (a dot segment, an empty segment, an encoded
+// slash, a backslash, a control character) names nothing. The server never asks
+// another host on a client's behalf, and a proxy-style target (GET http://...) is
+// not known here either.
+//
+// # What an answer promises
+//
+// A file comes unencoded with its exact length, the digest of its bytes as strong
+// ETag, ranges and conditional requests. Items are application/octet-stream and
+// may be kept by caches, because a published path never changes its content;
+// documents have to be revalidated. Cache-Status (RFC 9211) says where the bytes
+// came from: "oxbow; hit", with detail=older-snapshot when the current snapshot
+// does not name the path any more.
+//
+// A file that is missing from the store, or is not as long as its snapshot says,
+// is reported in the log as an integrity error and never sent: clients for which
+// a status is final are cut, and try again later, the others see a 404. A file
+// that ends early while it is being sent is cut short of its declared length.
+//
+// # Time
+//
+// Request heads and idle connections have time-outs. Responses have none as a
+// whole, since an image may take an hour on a slow line, but a stall limit that
+// is renewed as bytes flow. When the server is told to end it stops accepting,
+// lets the running downloads go on for the drain limit and then cuts the rest;
+// every known client resumes or tries again.
+package proxy

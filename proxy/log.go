@@ -1,0 +1,51 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"oxbow/cache"
+)
+
+// logRequest writes the line of a request: never its query string, which no path needs
+// and which may hold what its sender wants kept.
+func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
+	level := slog.LevelInfo
+	if r.URL.Path == "/-/healthz" || r.URL.Path == "/-/readyz" {
+		level = slog.LevelDebug // probes would drown the rest
+	}
+	client, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		client = r.RemoteAddr
+	}
+	attrs := []slog.Attr{
+		slog.String("method", r.Method),
+		slog.String("path", r.URL.Path),
+		slog.Int("status", w.status), // 0: cut without an answer
+		slog.Int64("bytes", w.bytes),
+		slog.Duration("duration", took),
+		slog.String("client", client),
+	}
+	if status := w.Header().Get("Cache-Status"); status != "" {
+		attrs = append(attrs, slog.String("cache", status))
+	}
+	if w.stream != "" {
+		attrs = append(attrs, slog.String("stream", w.stream))
+	}
+	if w.snapshot != (cache.Digest{}) {
+		attrs = append(attrs, slog.String("snapshot", w.snapshot.String()[:shortID]))
+	}
+	if w.cutShort() {
+		attrs = append(attrs, slog.Int64("of", w.length))
+	}
+	if w.err != nil {
+		attrs = append(attrs, slog.Any("err", w.err))
+	}
+	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attrs...)
+}
+
+// shortID is how many characters of a snapshot's id tell it apart in a log.
+const shortID = 12

@@ -1,0 +1,113 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"oxbow/cache"
+)
+
+// serveOwn answers for the paths below /-/.
+func (s *Server) serveOwn(w *reply, r *http.Request, path string) {
+	name, rest, _ := strings.Cut(path, "/")
+	switch {
+	case path == "healthz":
+		say(w, http.StatusOK, "", "ok")
+	case path == "readyz":
+		s.serveReady(w)
+	case path == "keyring.gpg":
+		s.serveKeyring(w, r)
+	case name == "snapshots":
+		s.serveSnapshot(w, r, rest)
+	default:
+		s.unknown(w, r, path)
+	}
+}
+
+// serveReady says whether every stream has something to serve, with a line a reason
+// when it is not so.
+func (s *Server) serveReady(w *reply) {
+	var reasons []string
+	if s.draining.Load() {
+		reasons = append(reasons, "draining: the server is about to end")
+	}
+	for _, stream := range s.streams() {
+		_, err := s.store.Current(stream.Name)
+		switch {
+		case errors.Is(err, cache.ErrNoSnapshot):
+			reasons = append(reasons, "stream "+stream.Name+": no snapshot yet")
+		case err != nil:
+			s.log.Error("cannot read the current snapshot", "stream", stream.Name, "err", err)
+			reasons = append(reasons, "stream "+stream.Name+": the store cannot answer")
+		}
+	}
+	if len(reasons) > 0 {
+		say(w, http.StatusServiceUnavailable, "", strings.Join(reasons, "\n"))
+		return
+	}
+	say(w, http.StatusOK, "", "ready")
+}
+
+// serveKeyring serves what a client has to be given along with the URL of a stream.
+func (s *Server) serveKeyring(w *reply, r *http.Request) {
+	keys := s.keyring()
+	if len(keys) == 0 {
+		s.unknown(w, r, r.URL.Path)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/pgp-keys")
+	h.Set("Cache-Control", documentCaching)
+	h.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(keys)))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(keys))
+}
+
+// serveSnapshot serves STREAM/ID/PATH: any kept snapshot under a URL that can be used as
+// a boot source. ID may be shortened to what is unique in the stream.
+func (s *Server) serveSnapshot(w *reply, r *http.Request, path string) {
+	name, rest, _ := strings.Cut(path, "/")
+	prefix, inner, _ := strings.Cut(rest, "/")
+	streams := s.streams()
+	i := slices.IndexFunc(streams, func(st Stream) bool { return st.Name == name })
+	if i < 0 || prefix == "" || inner == "" {
+		s.unknown(w, r, path)
+		return
+	}
+	w.stream = name
+	id, ok := s.snapshotID(name, prefix)
+	if !ok {
+		s.unknown(w, r, inner)
+		return
+	}
+	entry, err := s.store.Lookup(name, id, streams[i].View, inner)
+	switch {
+	case errors.Is(err, cache.ErrMiss):
+		s.unknown(w, r, inner)
+	case err != nil:
+		s.broken(w, r, err)
+	default:
+		s.serveEntry(w, r, cache.Found{Entry: entry, Snapshot: id, Current: true})
+	}
+}
+
+// snapshotID returns the id of the one kept snapshot that begins with prefix.
+func (s *Server) snapshotID(stream, prefix string) (id cache.Digest, ok bool) {
+	kept, err := s.store.Snapshots(stream)
+	if err != nil {
+		return id, false
+	}
+	matches := 0
+	for _, snapshot := range kept {
+		if strings.HasPrefix(snapshot.ID.String(), prefix) {
+			id = snapshot.ID
+			matches++
+		}
+	}
+	return id, matches == 1
+}

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"math"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"oxbow/cache"
+)
+
+// stride is how many bytes of a file are handed to the kernel at once; the stall
+// limit is renewed after each. With the default limit of two minutes a client has
+// to take about 9 kB/s.
+const stride = 1 << 20
+
+// A reply is the answer to one request. It renews the stall limit as bytes flow
+// and keeps count for the log. It hands files on in the form from which package
+// net makes sendfile calls: an *os.File below exactly one io.LimitedReader.
+type reply struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+	head    bool // a HEAD request: what is written is not sent
+
+	status int   // 0 until the header is written
+	bytes  int64 // sent of the body
+	length int64 // of the body as the header promises, -1 when it does not say
+	err    error // the first failure to read or to send
+
+	stream   string       // for the log, where the request got that far
+	snapshot cache.Digest // likewise
+}
+
+func newReply(w http.ResponseWriter, r *http.Request, stall time.Duration) *reply {
+	reply := &reply{
+		ResponseWriter: w,
+		control:        http.NewResponseController(w),
+		stall:          stall,
+		head:           r.Method == http.MethodHead,
+		length:         -1,
+	}
+	reply.renew()
+	return reply
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (w *reply) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// renew gives the client another stall limit's time to take what comes next. A
+// writer without deadlines, as in tests, has no limit.
+func (w *reply) renew() {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall))
+}
+
+func (w *reply) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+		if n, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64); err == nil {
+			w.length = n
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *reply) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.renew()
+	n, err := w.ResponseWriter.Write(p)
+	w.count(int64(n), err)
+	return n, err
+}
+
+// ReadFrom sends src, at most one stride at a time.
+func (w *reply) ReadFrom(src io.Reader) (sent int64, err error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	whole, limited := src.(*io.LimitedReader)
+	if !limited {
+		whole = &io.LimitedReader{R: src, N: math.MaxInt64}
+	}
+	for whole.N > 0 && err == nil {
+		w.renew()
+		step := min(whole.N, stride)
+		var n int64
+		n, err = io.Copy(w.ResponseWriter, &io.LimitedReader{R: whole.R, N: step})
+		w.count(n, err)
+		sent += n
+		whole.N -= n
+		if n < step {
+			break
+		}
+	}
+	return sent, err
+}
+
+func (w *reply) count(n int64, err error) {
+	if !w.head {
+		w.bytes += n
+	}
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// cutShort reports whether less of the body was sent than the header promised.
+func (w *reply) cutShort() bool {
+	return !w.head && w.length >= 0 && w.bytes < w.length && w.status != http.StatusNotModified
+}
+
+// readFailed reports whether it was the disk, not the client, that ended the reply:
+// the file had no more bytes, or gave an error.
+func (w *reply) readFailed() bool {
+	var path *fs.PathError
+	return w.err == nil || errors.Is(w.err, syscall.EIO) || errors.As(w.err, &path)
+}

@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"oxbow/cache"
+)
+
+// Caches between us and the client ask again for a document each time. A published item
+// never changes; a day bounds the life of a bad copy somewhere on the way.
+const (
+	documentCaching = "no-cache"
+	itemCaching     = "max-age=86400, immutable"
+)
+
+// serveStream answers for a path inside a stream: from its current snapshot, or from the
+// newest older one that names it.
+func (s *Server) serveStream(w *reply, r *http.Request, stream Stream, path string) {
+	w.stream = stream.Name
+	if path == "" {
+		say(w, http.StatusNotFound, "unknown", "stream "+stream.Name+": its index is streams/v1/index.sjson below this URL")
+		return
+	}
+	found, err := s.store.Find(stream.Name, stream.View, path)
+	switch {
+	case errors.Is(err, cache.ErrMiss):
+		s.unknown(w, r, path)
+	case err != nil:
+		s.broken(w, r, err)
+	default:
+		s.serveEntry(w, r, found)
+	}
+}
+
+// serveEntry answers with an entry of a snapshot.
+func (s *Server) serveEntry(w *reply, r *http.Request, found cache.Found) {
+	w.snapshot = found.Snapshot
+	if found.Kind == cache.KindKnown {
+		s.absent(w, r, found)
+		return
+	}
+	file, err := s.open(found.Entry)
+	if err != nil {
+		s.damaged(w, r, found, err)
+		return
+	}
+	defer file.Close()
+	s.sendFile(w, r, found, file)
+}
+
+// open opens the blob of an entry, which has to be as long as the entry says.
+func (s *Server) open(e cache.Entry) (*os.File, error) {
+	file, err := s.store.Blob(e.Digest)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && info.Size() != e.Size {
+		err = fmt.Errorf("want %d bytes, have %d", e.Size, info.Size())
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// sendFile sends the file, or what was asked of it.
+func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os.File) {
+	h := w.Header()
+	h.Set("ETag", `"`+found.Digest.String()+`"`)
+	h.Set("Cache-Status", cacheStatus(found))
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Cache-Control", itemCaching)
+	document := found.Kind != cache.KindItem
+	if document {
+		h.Set("Cache-Control", documentCaching)
+		if t := documentType(found.Path); t != "" {
+			h.Set("Content-Type", t)
+		}
+	}
+	if endsConnection(r, document) {
+		h.Set("Connection", "close")
+	}
+	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		r.Header.Del("Range") // RFC 9110, 14.2: an unknown unit is ignored
+	}
+	http.ServeContent(w, r, "", time.Time{}, file)
+	if !w.cutShort() {
+		return
+	}
+	if w.readFailed() {
+		s.logDamage(w, found, fmt.Errorf("sent %d of %d bytes: %w", w.bytes, w.length, endOrError(w.err)))
+	}
+	panic(http.ErrAbortHandler) // the client has to see that there is more to come
+}
+
+var errShortFile = errors.New("the file ends there")
+
+func endOrError(err error) error {
+	if err == nil {
+		return errShortFile
+	}
+	return err
+}
+
+// cacheStatus says how the entry was found, as RFC 9211 has it.
+func cacheStatus(found cache.Found) string {
+	if found.Current {
+		return "oxbow; hit"
+	}
+	return "oxbow; hit; detail=older-snapshot"
+}
+
+// absent answers for a file that the metadata names and the store does not have.
+func (s *Server) absent(w *reply, r *http.Request, found cache.Found) {
+	if endsConnection(r, false) {
+		w.Header().Set("Connection", "close")
+	}
+	say(w, http.StatusNotFound, "not-stored", "not stored here")
+}
+
+// unknown answers for a path that no snapshot names.
+func (s *Server) unknown(w *reply, r *http.Request, path string) {
+	if endsConnection(r, documentType(path) != "") {
+		w.Header().Set("Connection", "close")
+	}
+	say(w, http.StatusNotFound, "unknown", "not found")
+}
+
+// damaged answers for a file that should be here but cannot be sent.
+func (s *Server) damaged(w *reply, r *http.Request, found cache.Found, err error) {
+	s.logDamage(w, found, err)
+	if takesStatusAsFinal(r) {
+		panic(http.ErrAbortHandler)
+	}
+	say(w, http.StatusNotFound, "damaged", "not available")
+}
+
+func (s *Server) logDamage(w *reply, found cache.Found, err error) {
+	s.log.Error("integrity: a published file cannot be served", "stream", w.stream, "path", found.Path,
+		"digest", found.Digest.String(), "snapshot", found.Snapshot.String(), "err", err)
+}
+
+// broken answers when the store itself fails.
+func (s *Server) broken(w *reply, r *http.Request, err error) {
+	s.log.Error("cannot look up a path", "stream", w.stream, "path", r.URL.Path, "err", err)
+	if takesStatusAsFinal(r) {
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Retry-After", "30")
+	say(w, http.StatusServiceUnavailable, "store-failed", "the store cannot answer now")
+}

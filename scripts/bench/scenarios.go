@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const mib = 1 << 20
+
+// clone mirrors some 3 GiB in the mix of sizes that boot images have, beside
+// eight curls that write the same files to the same disk and check nothing.
+func clone(ctx context.Context, b *bench) error {
+	var sizes []int64
+	for range 6 {
+		sizes = append(sizes, 400*mib, 90*mib, 14*mib, mib/64)
+	}
+	t, err := makeTree(b, sizes)
+	if err != nil {
+		return err
+	}
+	defer t.remove()
+	base, stop, err := nginx(ctx, b, t.dir, "")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p, err := compare(b.runs,
+		func() (usage, error) { return b.sync(ctx, t, base) },
+		func() (usage, error) { return b.curl(ctx, t, base, 8) })
+	if err != nil {
+		return err
+	}
+	p.print(fmt.Sprintf("clone of %d MiB in %d files", t.bytes/mib, len(t.paths)), "8 curls", t.bytes)
+	return nil
+}
+
+// limited fetches one large file from an upstream that grants 20 MB/s to a
+// connection, beside one curl.
+func limited(ctx context.Context, b *bench) error {
+	t, err := makeTree(b, []int64{400 * mib})
+	if err != nil {
+		return err
+	}
+	defer t.remove()
+	base, stop, err := nginx(ctx, b, t.dir, "20m")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p, err := compare(b.runs,
+		func() (usage, error) { return b.sync(ctx, t, base) },
+		func() (usage, error) { return b.curl(ctx, t, base, 1) })
+	if err != nil {
+		return err
+	}
+	p.print("one file of 400 MiB at 20 MB/s a connection", "1 curl", t.bytes)
+	return nil
+}
+
+// tiny mirrors 8,000 small files, beside one curl that keeps eight connections.
+func tiny(ctx context.Context, b *bench) error {
+	sizes := make([]int64, 8000)
+	for i := range sizes {
+		sizes[i] = 200 + int64(i%800)
+	}
+	t, err := makeTree(b, sizes)
+	if err != nil {
+		return err
+	}
+	defer t.remove()
+	base, stop, err := nginx(ctx, b, t.dir, "")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p, err := compare(b.runs,
+		func() (usage, error) { return b.sync(ctx, t, base) },
+		func() (usage, error) { return b.curlConfig(ctx, t, base) })
+	if err != nil {
+		return err
+	}
+	p.print("8000 files below 1 KiB", "curl --parallel", t.bytes)
+	return nil
+}
+
+// hot serves one file of 400 MiB, mirrored before, to eight clients at once,
+// beside Go's own file server on the same bytes.
+func hot(ctx context.Context, b *bench) error {
+	t, err := makeTree(b, []int64{400 * mib})
+	if err != nil {
+		return err
+	}
+	defer t.remove()
+	base, stopUpstream, err := nginx(ctx, b, t.dir, "")
+	if err != nil {
+		return err
+	}
+	defer stopUpstream()
+	store := filepath.Join(b.dir, "hot-store")
+	defer os.RemoveAll(store)
+	if _, err := measure(ctx, b.oxbow, b.syncArgs(t, base, store)...); err != nil {
+		return err
+	}
+	ours, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	theirs, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	stopOurs, err := start(b.oxbow, "serve", "--store", store, "--listen", ours, "--log-level", "error")
+	if err != nil {
+		return err
+	}
+	defer stopOurs()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	stopTheirs, err := start(self, "fileserver", theirs, t.dir)
+	if err != nil {
+		return err
+	}
+	defer stopTheirs()
+	for _, addr := range []string{ours, theirs} {
+		if err := answering(ctx, addr); err != nil {
+			return err
+		}
+	}
+	p, err := compare(b.runs,
+		func() (usage, error) { return clients(ctx, "http://"+ours+"/bench/"+t.paths[0], 8) },
+		func() (usage, error) { return clients(ctx, "http://"+theirs+"/"+t.paths[0], 8) })
+	if err != nil {
+		return err
+	}
+	p.print("one hot file of 400 MiB to 8 clients", "http.FileServer", 8*t.bytes)
+	return nil
+}
+
+func (b *bench) syncArgs(t *tree, base, store string) []string {
+	return []string{"mirror", "sync", base, "--store", store, "--keyring", t.keyring, "--name", "bench", "--path", "/bench/"}
+}
+
+// sync mirrors the tree into a fresh store.
+func (b *bench) sync(ctx context.Context, t *tree, base string) (usage, error) {
+	store := filepath.Join(b.dir, "store")
+	defer os.RemoveAll(store)
+	return measure(ctx, b.oxbow, b.syncArgs(t, base, store)...)
+}
+
+// curl fetches the tree's files to disk with n processes.
+func (b *bench) curl(ctx context.Context, t *tree, base string, n int) (usage, error) {
+	out := filepath.Join(b.dir, "curl")
+	defer os.RemoveAll(out)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return usage{}, err
+	}
+	script := fmt.Sprintf(`printf '%%s\n' "$@" | xargs -P %d -I{} curl -sSf --create-dirs -o %s/{} %s/{}`, n, out, base)
+	return measure(ctx, "sh", append([]string{"-c", script, "sh"}, t.paths...)...)
+}
+
+// curlConfig fetches the tree's files to disk with one process on eight connections.
+func (b *bench) curlConfig(ctx context.Context, t *tree, base string) (usage, error) {
+	out := filepath.Join(b.dir, "curl")
+	defer os.RemoveAll(out)
+	var config strings.Builder
+	for _, p := range t.paths {
+		fmt.Fprintf(&config, "url = %s/%s\noutput = %s/%s\n", base, p, out, p)
+	}
+	file := filepath.Join(b.dir, "curl.conf")
+	if err := os.WriteFile(file, []byte(config.String()), 0o600); err != nil {
+		return usage{}, err
+	}
+	return measure(ctx, "curl", "-sSf", "--parallel", "--parallel-max", "8", "--create-dirs", "--config", file)
+}
+
+// clients measures n curls that fetch one URL at once and keep nothing.
+func clients(ctx context.Context, url string, n int) (usage, error) {
+	start := time.Now()
+	failed := make(chan error, n)
+	for range n {
+		go func() {
+			_, err := execute(ctx, "curl", "-sSf", "-o", "/dev/null", url)
+			failed <- err
+		}()
+	}
+	var first error
+	for range n {
+		if err := <-failed; err != nil && first == nil {
+			first = err
+		}
+	}
+	return usage{wall: time.Since(start)}, first
+}

@@ -1,0 +1,56 @@
+package streams
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"unicode"
+)
+
+// A Path names a file below the base of a tree: relative, slash-separated, and
+// unable to leave the tree. Only [ParsePath] makes one from foreign text.
+type Path string
+
+// ParsePath accepts the paths that [fs.ValidPath] does, less "." itself,
+// backslashes and control characters, which mean different things to different
+// systems, and the element "...", which python simplestreams refuses.
+func ParsePath(s string) (Path, error) {
+	if reason := badPath(s); reason != "" {
+		return "", fmt.Errorf("unsafe path %q: %s", s, reason)
+	}
+	return Path(s), nil
+}
+
+func badPath(s string) string {
+	switch {
+	case s == "":
+		return "it is empty"
+	case strings.HasPrefix(s, "/"):
+		return "it is absolute"
+	case strings.Contains(s, `\`):
+		return "it has a backslash"
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "it has a control character"
+	case s == "." || !fs.ValidPath(s):
+		return `it has an empty, "." or ".." element, or is not UTF-8`
+	case strings.Contains("/"+s+"/", "/.../"):
+		return `it has the element "..."`
+	}
+	return ""
+}
+
+// A Pedigree says where in a list something stands. Parts are empty from the
+// right: a version has no Item.
+type Pedigree struct{ Product, Version, Item string }
+
+// String joins the parts that are set with slashes.
+func (p Pedigree) String() string {
+	s := p.Product
+	if p.Version != "" {
+		s += "/" + p.Version
+	}
+	if p.Item != "" {
+		s += "/" + p.Item
+	}
+	return s
+}

@@ -1,0 +1,82 @@
+package streams
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrNothing is returned by [Site.Render] when no list is left to publish.
+var ErrNothing = errors.New("nothing is left to publish")
+
+// A Document is a file of metadata.
+type Document struct {
+	Path  Path
+	Bytes []byte
+}
+
+// A Site says how lists are published under our own signature.
+type Site struct {
+	// Updated is the date of the index, of lists whose content is new, and of
+	// new signatures.
+	Updated time.Time
+
+	// Profile says whose rules the published metadata meets.
+	Profile Profile
+
+	// Previous returns the document that the site last published at a path,
+	// nil if there is none. If nil, nothing was published before.
+	Previous func(Path) []byte
+
+	// Key signs. It is required.
+	Key *SigningKey
+}
+
+// Render returns the documents that publish the lists, sorted by path, and why
+// parts of them are left out ([Products.Conform]).
+//
+// Each list is published as streams/v1/<edition>/<content id> in three forms:
+// .json, clearsigned .sjson, and .json.gpg, a detached signature. The edition is
+// made of the list's text: a path never changes its meaning, so a client that
+// read an index gets the lists of that same index, whatever is published
+// meanwhile. The same bytes stand under the plain name, which is the path of the
+// list in upstream's index x. Then there is the index in the three forms: the
+// signed one names the signed lists, the other the others.
+//
+// Entries are upstream's, in upstream's order, with members nobody here knows.
+// A list, or the index, that differs from the previous one in its date only keeps
+// that date, and all its bytes. But for new signatures, equal arguments give equal
+// documents. With no list left the error is [ErrNothing].
+func (s Site) Render(x *Index, lists []*Products) ([]Document, []Finding, error) {
+	w, err := newSiteWriter(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	var found []Finding
+	index := Index{Fields: x.Fields, tail: x.tail}
+	var published []*Products
+	for _, l := range lists {
+		conformed, problems := l.Conform(s.Profile)
+		found = append(found, problems...)
+		if conformed == nil {
+			continue
+		}
+		entry, err := w.list(x.entry(l.ContentID), conformed)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot publish list %s: %w", l.ContentID, err)
+		}
+		index.Entries = append(index.Entries, entry)
+		published = append(published, conformed)
+	}
+	if len(index.Entries) == 0 {
+		return nil, found, ErrNothing
+	}
+	index.Entries = x.ordered(index.Entries)
+	if err := w.index(index); err != nil {
+		return nil, nil, fmt.Errorf("cannot publish index: %w", err)
+	}
+	if err := w.checkItems(published); err != nil {
+		return nil, nil, fmt.Errorf("cannot publish: %w", err)
+	}
+	return w.sorted(), found, nil
+}
