@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 )
 
@@ -129,10 +128,10 @@ func (s *Store) size(d Digest) (int64, bool) {
 func (s *Store) adopt(ctx context.Context, d Digest) (size int64, ok bool, err error) {
 	s.landing.RLock()
 	defer s.landing.RUnlock()
-	f, err := s.root.Open(blobName(d))
-	if errors.Is(err, fs.ErrNotExist) {
+	if !s.disk.Exists(blobName(d)) {
 		return 0, false, nil
 	}
+	f, err := s.root.Open(blobName(d))
 	if err != nil {
 		return 0, false, err
 	}

@@ -71,12 +71,12 @@ func indexOptions(dir string, log *slog.Logger) badger.Options {
 		WithSyncWrites(true).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
-		WithMemTableSize(2 << 20).
+		WithMemTableSize(1 << 20).
 		WithNumMemtables(1).
-		WithBaseTableSize(2 << 20).
+		WithBaseTableSize(512 << 10).
 		WithBaseLevelSize(64 << 20).
-		WithNumLevelZeroTables(4).
-		WithNumLevelZeroTablesStall(8).
+		WithNumLevelZeroTables(5).
+		WithNumLevelZeroTablesStall(10).
 		WithNumCompactors(2).WithCompactL0OnClose(true).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).

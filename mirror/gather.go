@@ -169,11 +169,5 @@ func (f *fetcher) remember(file *file) error {
 // upstreamsFault reports whether err means that this file cannot be had from
 // upstream, and not that the sync cannot go on.
 func upstreamsFault(err error) bool {
-	if err == nil {
-		return false
-	}
-	if _, ok := errors.AsType[*FetchError](err); ok {
-		return true
-	}
-	return errors.Is(err, cache.ErrCorrupt)
+	return errors.Is(err, ErrUpstream) || errors.Is(err, cache.ErrCorrupt)
 }

@@ -182,35 +182,41 @@ func (m *Mirror) makeKey(t streams.KeyType) (*streams.SigningKey, error) {
 // Define records s. A stream of that name that has another upstream is not
 // replaced, and no two streams may share a URL path.
 func (m *Mirror) Define(s Stream) error {
-	if err := s.Validate(); err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	st, err := m.stateFor(s)
+	if err != nil || s.same(st.Stream) {
+		return err
+	}
+	st.Stream = s
+	return writeState(m.store, st)
+}
+
+// stateFor returns the state that s may become the definition of.
+func (m *Mirror) stateFor(s Stream) (*state, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
 	all, err := Streams(m.store.Files())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	st := &state{}
 	for _, other := range all {
 		if other.Name != s.Name {
 			if p := sharedPath(s, other); p != "" {
-				return fmt.Errorf("stream %s is served under %s already; give another path with --path", other.Name, p)
+				return nil, fmt.Errorf("stream %s is served under %s already; give another path with --path", other.Name, p)
 			}
 			continue
 		}
 		if !slices.Equal(other.Upstream, s.Upstream) {
-			return fmt.Errorf("stream %s exists with upstream %s; give another name with --name", s.Name, strings.Join(other.Upstream, ", "))
+			return nil, fmt.Errorf("stream %s exists with upstream %s; give another name with --name", s.Name, strings.Join(other.Upstream, ", "))
 		}
 		if st, err = readState(m.store.Files(), s.Name); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if s.same(st.Stream) {
-		return nil
-	}
-	st.Stream = s
-	return writeState(m.store, st)
+	return st, nil
 }
 
 func sharedPath(a, b Stream) string {

@@ -99,6 +99,10 @@ func wanted(it *streams.Item) cache.Want {
 	return w
 }
 
+// notifications is the datatype of lists that are no images: what MAAS up to
+// 3.7 shows its users about new releases of itself.
+const notifications = "release-notifications"
+
 // planner makes a plan. Broken versions are left out, and the previously
 // published ones of their product stay.
 type planner struct {
@@ -179,7 +183,7 @@ func (p *planner) choose(l *streams.Products) *streams.Products {
 		_, broken := p.broken[pedigree{l.ContentID, ped.Product, ped.Version}]
 		return broken
 	}
-	if l.DataType == "release-notifications" {
+	if l.DataType == notifications {
 		// MAAS up to 3.7 wants every notification, whatever is selected.
 		c.Selections = nil
 	}
@@ -197,15 +201,24 @@ func (p *planner) addList(plan *Plan, e *streams.Entry, chosen *streams.Products
 	if p.s.MaxVersions > 0 {
 		chosen = chosen.Choose(streams.Choice{MaxVersions: p.s.MaxVersions})
 	}
+	if len(chosen.Products) == 0 || unwanted(chosen, plan.profile) {
+		return
+	}
 	conforming, findings := chosen.Conform(plan.profile)
 	for _, f := range findings {
 		plan.Warnings = append(plan.Warnings, fmt.Sprintf("left out, since MAAS %s refuses it: %s %s: %s", f.Profile, f.ContentID, f.Pedigree, f.Problem))
 	}
-	if conforming == nil || len(conforming.Products) == 0 {
+	if conforming == nil {
 		return
 	}
 	plan.entries = append(plan.entries, e)
 	plan.lists = append(plan.lists, conforming)
+}
+
+// unwanted reports whether l is a list of release notifications that the
+// profile does without: MAAS 3.8 refuses an index that names one.
+func unwanted(l *streams.Products, p streams.Profile) bool {
+	return l.DataType == notifications && (p == streams.All || p == streams.V38)
 }
 
 // carry lays the previously published versions into chosen that stay: all of

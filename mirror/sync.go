@@ -50,7 +50,25 @@ const maxMoves = 5
 // Plan says what Sync would do now. Nothing is changed in the store but
 // validators of upstream's documents.
 func (m *Mirror) Plan(ctx context.Context, name string, o SyncOptions) (*Plan, error) {
-	r, st, err := m.reader(name, o)
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return nil, err
+	}
+	return m.plan(ctx, st, o)
+}
+
+// PlanNew is Plan for the definition s, which is not recorded.
+func (m *Mirror) PlanNew(ctx context.Context, s Stream, o SyncOptions) (*Plan, error) {
+	st, err := m.stateFor(s)
+	if err != nil {
+		return nil, err
+	}
+	st.Stream = s
+	return m.plan(ctx, st, o)
+}
+
+func (m *Mirror) plan(ctx context.Context, st *state, o SyncOptions) (*Plan, error) {
+	r, err := m.reader(st, o)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +77,7 @@ func (m *Mirror) Plan(ctx context.Context, name string, o SyncOptions) (*Plan, e
 		return nil, err
 	}
 	if m.nothingNew(st, c) {
-		return &Plan{Stream: name, Upstream: c.source, NothingNew: true}, nil
+		return &Plan{Stream: st.Stream.Name, Upstream: c.source, NothingNew: true}, nil
 	}
 	if c, err = r.complete(ctx, c); err != nil {
 		return nil, err
@@ -71,16 +89,12 @@ func (m *Mirror) Plan(ctx context.Context, name string, o SyncOptions) (*Plan, e
 	return p.plan()
 }
 
-func (m *Mirror) reader(name string, o SyncOptions) (*reader, *state, error) {
-	st, err := readState(m.store.Files(), name)
-	if err != nil {
-		return nil, nil, err
-	}
+func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	t, err := st.Stream.trust()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return &reader{m: m, s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, st, nil
+	return &reader{m: m, s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
 }
 
 func (m *Mirror) planner(s Stream, c *catalog) (*planner, error) {
@@ -137,7 +151,11 @@ func (m *Mirror) noteLast(name, outcome, reason string) error {
 }
 
 func (m *Mirror) sync(ctx context.Context, name string, o SyncOptions) (*Result, error) {
-	r, st, err := m.reader(name, o)
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := m.reader(st, o)
 	if err != nil {
 		return nil, err
 	}

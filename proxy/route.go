@@ -31,7 +31,9 @@ func requestPath(u *url.URL) (string, bool) {
 		return "", false
 	}
 	path, rooted := strings.CutPrefix(u.Path, "/")
-	if !rooted || strings.Contains(strings.ToLower(u.EscapedPath()), "%2f") {
+	// RawPath is what was sent, where that differs from the usual encoding of Path;
+	// EscapedPath would replace it where it is not well encoded.
+	if !rooted || strings.Contains(strings.ToLower(u.RawPath), "%2f") {
 		return "", false
 	}
 	return path, validPath(strings.TrimSuffix(path, "/"))

@@ -40,7 +40,7 @@ func (l *Products) Conform(p Profile) (*Products, []Finding) {
 		if len(p.Versions) == 0 {
 			return nil
 		}
-		return p
+		return c.list.writtenProduct(p, c.profile)
 	})
 	if len(l.Products) == 0 {
 		return nil, found
@@ -48,14 +48,15 @@ func (l *Products) Conform(p Profile) (*Products, []Finding) {
 	return l, found
 }
 
-// Tags that MAAS reads: of products as MAAS 3.8 wants them there, and of items.
+// Tags that MAAS reads. The needed ones of a product are also taken from its
+// versions, if these agree.
 // MAAS 3.8: models.py; MAAS 2.9 to 3.7 read the same from flattened items.
 var (
-	writtenProductTags = []string{
-		"arch", "arches", "bootloader-type", "kflavor", "krel", "label", "os", "release", "release_codename",
-		"release_title", "subarch", "subarches", "support_eol", "support_esm_eol", "version",
+	neededProductTags = []string{
+		"arch", "arches", "bootloader-type", "label", "os", "release", "release_title", "subarch", "subarches", "version",
 	}
-	writtenItemTags = []string{
+	otherProductTags = []string{"kflavor", "krel", "release_codename", "support_eol", "support_esm_eol"}
+	itemTagsWritten  = []string{
 		"ftype", "kpackage", "md5", "path", "sha256", "sha512", "src_package", "src_release", "src_version",
 	}
 )
@@ -71,10 +72,7 @@ func (l *Products) writtenOut(profile Profile) *Products {
 			}
 			return v
 		})
-		if maas {
-			return l.writtenProduct(written)
-		}
-		return written
+		return l.writtenProduct(written, profile)
 	})
 	if maas {
 		out = out.writtenHead(profile)
@@ -92,13 +90,17 @@ func (l *Products) writtenItem(p *Product, v *Version, it *Item, maas bool) *Ite
 		fields = append(fields, Field{"size", json.RawMessage(size)})
 	}
 	if maas {
-		fields = appendWritten(fields, writtenItemTags, it.Fields, func(key string) (string, bool) { return l.Tag(key, p, v, it) })
+		fields = appendWritten(fields, itemTagsWritten, it.Fields, func(key string) (string, bool) { return l.Tag(key, p, v, it) })
 	}
 	return it.with(fields...)
 }
 
-func (l *Products) writtenProduct(p *Product) *Product {
-	fields := appendWritten(nil, writtenProductTags, p.Fields, func(key string) (string, bool) { return l.commonTag(key, p) })
+func (l *Products) writtenProduct(p *Product, profile Profile) *Product {
+	if profile == Plain {
+		return p
+	}
+	fields := appendWritten(nil, neededProductTags, p.Fields, func(key string) (string, bool) { return l.commonTag(key, p) })
+	fields = appendWritten(fields, otherProductTags, p.Fields, func(key string) (string, bool) { return l.Tag(key, p, nil, nil) })
 	if fields == nil && !p.Fields.has("product_name") {
 		return p
 	}

@@ -82,7 +82,7 @@ func (l *Products) shape() shape {
 // productShape returns of, the shape of the list, if the product fits or
 // should fit there.
 func (l *Products) productShape(p *Product, of shape) shape {
-	if l.validVersions(p, of) > 0 {
+	if len(p.Versions) == 0 || l.validVersions(p, of) > 0 {
 		return of
 	}
 	return l.likelyShape(p)
@@ -93,11 +93,11 @@ func (l *Products) likelyShape(p *Product) shape {
 		return bootloader
 	}
 	for _, v := range p.Versions {
-		if v.item("root-tgz") != nil && v.item("boot-kernel") == nil {
-			return singleFile
+		if v.item("boot-kernel") != nil || v.item("boot-initrd") != nil {
+			return multiFile
 		}
 	}
-	return multiFile
+	return singleFile
 }
 
 // validVersions counts the versions that fit the models of shape s.

@@ -156,8 +156,12 @@ func signingConfig(at time.Time) *packet.Config {
 // text is ended by one if it is not: what [Keyring.Verify] then returns is
 // exactly what was signed. The same key, text and date give the same bytes.
 //
-// A line of over 19,000 bytes is an error, because gpgv would refuse the document.
+// A line of over 19,000 bytes is an error, because gpgv would refuse the document,
+// and so is a document of over [MaxDocument] bytes.
 func (k *SigningKey) Clearsign(text []byte, at time.Time) ([]byte, error) {
+	if len(text) > MaxDocument {
+		return nil, fmt.Errorf("cannot sign: text of %d bytes is larger than %d", len(text), MaxDocument)
+	}
 	body, signed, err := escape(text)
 	if err != nil {
 		return nil, fmt.Errorf("cannot sign: %w", err)

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -23,11 +22,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, v := range os.Environ() {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OXBOW_") {
-			os.Unsetenv(name)
-		}
-	}
 	testscript.Main(m, map[string]func(){"oxbow": main})
 }
 
@@ -48,7 +42,7 @@ func TestScripts(t *testing.T) {
 			"status":   statusCommand,
 			"start":    startCommand,
 			"url":      urlCommand,
-			"stop":     stopCommand,
+			"signal":   signalCommand,
 			"get":      getCommand,
 			"audit":    auditCommand,
 		},
@@ -57,9 +51,10 @@ func TestScripts(t *testing.T) {
 
 // A world is what a script has around it.
 type world struct {
-	tree *streamstest.Tree
-	up   *streamstest.Upstream
-	jobs map[string]*job
+	tree   *streamstest.Tree
+	before *streamstest.Tree // the day before
+	up     *streamstest.Upstream
+	jobs   map[string]*job
 }
 
 type worldKey struct{}
@@ -91,9 +86,12 @@ func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "", "unsigned":
 		w.start(ts, verb == "unsigned")
 	case "day":
+		w.before = w.tree.Clone()
 		w.tree.AddDay()
 		w.tree.Trim(2)
 		w.up.Publish(w.tree)
+	case "older":
+		w.up.Publish(w.before)
 	case "break":
 		w.tree.Break(operand, streamstest.Flipped)
 		w.up.Publish(w.tree)
@@ -138,8 +136,9 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 
 // faults are the ways in which the upstream of a script goes wrong.
 var faults = map[string]func(*http.Request) streamstest.Fault{
-	"none":          nil,
-	"hung squashfs": streamstest.At("/squashfs", streamstest.Fault{Hang: true}),
+	"none":           nil,
+	"hung squashfs":  streamstest.At("/squashfs", streamstest.Fault{Hang: true}),
+	"unsigned index": streamstest.At("/index.sjson", streamstest.Fault{Unsigned: true}),
 }
 
 // statusCommand runs a program that has to end with a status: status 3 oxbow
@@ -191,7 +190,9 @@ func (b *lockedBuffer) String() string {
 func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := &job{cmd: exec.Command(args[1], args[2:]...), ended: make(chan struct{})}
 	j.cmd.Dir = ts.MkAbs(".")
-	j.cmd.Env = append(os.Environ(), "OXBOW_STORE="+ts.Getenv("OXBOW_STORE"), "TMPDIR="+ts.Getenv("TMPDIR"))
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "OXBOW_STORE"} {
+		j.cmd.Env = append(j.cmd.Env, name+"="+ts.Getenv(name))
+	}
 	j.cmd.Stderr = &j.stderr
 	ts.Check(j.cmd.Start())
 	go func() {
@@ -222,9 +223,9 @@ func urlCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[1], "http://"+found[1])
 }
 
-// stopCommand sends a signal to a started program, which has to end with a
-// status; its standard error can be matched then: stop NAME TERM 0.
-func stopCommand(ts *testscript.TestScript, _ bool, args []string) {
+// signalCommand sends a signal to a started program, which has to end with a
+// status; its standard error can be matched then: signal NAME TERM 0.
+func signalCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := worldOf(ts).jobs[args[0]]
 	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[1]]
 	ts.Check(j.cmd.Process.Signal(sig))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -139,11 +140,39 @@ func parseFilters(arg string) (streams.Selection, error) {
 }
 
 func syncNew(c *cli.Context, out *console, s mirror.Stream) error {
+	if c.Bool("dry-run") {
+		return planNew(c, out, s)
+	}
 	return withMirror(c, out, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
 		if err := m.Define(s); err != nil {
 			return err
 		}
 		return syncAll(c, m, out, []string{s.Name})
+	})
+}
+
+// planNew plans with a temporary store where there is none yet, since a dry
+// run makes nothing.
+func planNew(c *cli.Context, out *console, s mirror.Stream) error {
+	var open opening = cache.Open
+	switch files, err := openFiles(c); {
+	case err == nil:
+		files.Close()
+	case errors.Is(err, cache.ErrNoStore):
+		temp, err := os.MkdirTemp("", "oxbow-plan-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(temp)
+		open = func(_ string, o *cache.Options) (*cache.Store, error) {
+			o.Ballast, o.Reserve = -1, -1
+			return cache.Create(temp, o)
+		}
+	}
+	return withMirror(c, out, slog.LevelWarn, open, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
+		return planAll(c, []string{s.Name}, func(ctx context.Context, _ string, o mirror.SyncOptions) (*mirror.Plan, error) {
+			return m.PlanNew(ctx, s, o)
+		})
 	})
 }
 

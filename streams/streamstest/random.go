@@ -181,7 +181,7 @@ func (r dice) raise(l *List) {
 // stranger returns a product that MAAS does not take.
 func (r dice) stranger(l *List) *Product {
 	name := r.pick("com.ubuntu.maas.daily:v1:boot:12.04:amd64:hwe-p", "com.example:other", "com.ubuntu.maas.stable:2:grub:uefi:riscv64")
-	return r.product(name, fmt.Sprintf("other/%d", len(l.Products)))
+	return r.product(name, fmt.Sprintf("other/%s/%d", l.ContentID, len(l.Products)))
 }
 
 // product returns a product of random versions whose files are under dir.
@@ -216,8 +216,8 @@ func (r dice) breakSome(t *Tree) {
 	}
 	files := t.Files()
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		if r.chance(5) {
-			files[path].Broken = Absent + Breakage(r.IntN(int(Long)))
+		if f := files[path]; f.Length() > 0 && r.chance(5) {
+			f.Broken = Absent + Breakage(r.IntN(int(Long)))
 		}
 	}
 }

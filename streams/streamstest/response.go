@@ -24,6 +24,9 @@ type response struct {
 	up      *Upstream
 	record  *Request
 	sent    int64
+
+	withhold bool // no byte goes out beyond limit
+	limit    int64
 }
 
 // serve answers r, or panics with [http.ErrAbortHandler] to close the connection.
@@ -133,7 +136,11 @@ func (w *response) setHeader() {
 func (w *response) WriteHeader(status int) {
 	h, f := w.Header(), w.fault
 	if length, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil {
-		h.Set("Content-Length", fmt.Sprint(length+f.Extra+f.WrongLength))
+		length = max(0, length+f.Extra+f.WrongLength)
+		h.Set("Content-Length", fmt.Sprint(length))
+		if f.WrongLength < 0 {
+			w.withhold, w.limit = true, length
+		}
 	}
 	if f.Chunked {
 		h.Del("Content-Length")
@@ -141,9 +148,7 @@ func (w *response) WriteHeader(status int) {
 	if f.NoRange {
 		h.Del("Accept-Ranges")
 	}
-	w.up.mu.Lock()
-	w.record.Status = status
-	w.up.mu.Unlock()
+	w.note(func(r *Request) { r.Status = status })
 	w.ResponseWriter.WriteHeader(status)
 	w.stop(-1)
 }
@@ -151,31 +156,46 @@ func (w *response) WriteHeader(status int) {
 // Write implements [http.ResponseWriter]: it sends up to the next place where
 // the fault takes effect, again and again.
 func (w *response) Write(p []byte) (n int, err error) {
-	for len(p) > 0 && err == nil {
-		chunk := p
-		for _, at := range []int64{w.fault.CutAfter, w.fault.HangAfter} {
-			if left := at - w.sent; left > 0 && left < int64(len(chunk)) {
-				chunk = chunk[:left]
-			}
+	for n < len(p) {
+		chunk := p[n:]
+		if w.withhold && w.sent == w.limit {
+			return len(p), nil
 		}
-		rate := w.fault.BytesPerSecond
-		if rate > 0 {
-			chunk = chunk[:min(int64(len(chunk)), max(1, rate/50))]
+		chunk = chunk[:w.room(int64(len(chunk)))]
+		// Noted first: a client that has the bytes can rely on the count.
+		w.note(func(r *Request) { r.Bytes += int64(len(chunk)) })
+		k, err := w.ResponseWriter.Write(chunk)
+		w.note(func(r *Request) { r.Bytes -= int64(len(chunk) - k) })
+		n, w.sent = n+k, w.sent+int64(k)
+		if err != nil {
+			return n, err
 		}
-		var k int
-		k, err = w.ResponseWriter.Write(chunk)
-		n, p = n+k, p[k:]
-		w.sent += int64(k)
-		w.up.mu.Lock()
-		w.record.Bytes += int64(k)
-		w.up.mu.Unlock()
-		if rate > 0 {
+		if rate := w.fault.BytesPerSecond; rate > 0 {
 			w.flush()
 			w.sleep(time.Duration(k) * time.Second / time.Duration(rate))
 		}
 		w.stop(w.sent)
 	}
-	return n, err
+	return n, nil
+}
+
+// room returns how many of n bytes may be sent before the fault is looked at again.
+func (w *response) room(n int64) int64 {
+	for _, at := range []int64{w.fault.CutAfter, w.fault.HangAfter, w.limit} {
+		if left := at - w.sent; left > 0 {
+			n = min(n, left)
+		}
+	}
+	if rate := w.fault.BytesPerSecond; rate > 0 {
+		n = min(n, max(1, rate/50))
+	}
+	return n
+}
+
+func (w *response) note(f func(*Request)) {
+	w.up.mu.Lock()
+	defer w.up.mu.Unlock()
+	f(w.record)
 }
 
 // stop cuts or hangs if the fault says so at this place; -1 is the end of the header.

@@ -1,0 +1,68 @@
+package streams
+
+import (
+	"io/fs"
+	"path"
+	"strings"
+	"testing"
+)
+
+func TestParsePath(t *testing.T) {
+	for _, good := range []string{
+		"a", "a/b", "streams/v1/com.ubuntu.maas:stable:v3:download.json", "centos/8/amd64/20211029_01/root-tgz",
+		"..a/b..", ".hidden/x", "with space", "ü/é", "....", "a/....",
+	} {
+		if p, err := ParsePath(good); err != nil || string(p) != good {
+			t.Errorf("ParsePath(%q) = %q, %v", good, p, err)
+		}
+	}
+	for bad, reason := range map[string]string{
+		"":          "empty",
+		"/":         "absolute",
+		"/etc/x":    "absolute",
+		".":         "element",
+		"..":        "element",
+		"../x":      "element",
+		"a/../../x": "element",
+		"a//b":      "element",
+		"a/":        "element",
+		"./a":       "element",
+		"a/.":       "element",
+		".../a":     `"..."`,
+		"a/...":     `"..."`,
+		`a\b`:       "backslash",
+		`..\x`:      "backslash",
+		"a\x00b":    "control",
+		"a\nb":      "control",
+		"a\u0085b":  "control",
+		"a\xffb":    "UTF-8",
+	} {
+		if p, err := ParsePath(bad); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("ParsePath(%q) = %q, %v, want an error about %s", bad, p, err, reason)
+		}
+	}
+}
+
+func TestPedigreeString(t *testing.T) {
+	for want, p := range map[string]Pedigree{"": {}, "p": {Product: "p"}, "p/v": {Product: "p", Version: "v"}, "p/v/i": {"p", "v", "i"}} {
+		if got := p.String(); got != want {
+			t.Errorf("%#v is %q, want %q", p, got, want)
+		}
+	}
+}
+
+func FuzzParsePath(f *testing.F) {
+	for _, seed := range []string{"a/b", "../a", "/", "a/./b", "a\\b", "..."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := ParsePath(s)
+		if err != nil {
+			return
+		}
+		inside := path.Join("/base", string(p))
+		if string(p) != s || !fs.ValidPath(s) || !strings.HasPrefix(inside, "/base/") || inside != "/base/"+s {
+			t.Errorf("ParsePath(%q) = %q, which leads to %q", s, p, inside)
+		}
+	})
+}
