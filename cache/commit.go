@@ -141,14 +141,14 @@ func (in *Ingest) land(b proven) error {
 	if err := in.s.disk.Rename(ingestDir+"/"+in.key+partSuffix, blobName(b.Digest)); err != nil {
 		return in.s.full(err)
 	}
+	if err := ignoreMissing(in.s.parts.Remove(in.key + recordSuffix)); err != nil {
+		return err
+	}
 	if err := in.s.disk.SyncDir(blobDir(b.Digest)); err != nil {
 		return fmt.Errorf("cannot make it durable: %w; its bytes were dropped and have to be fetched again",
 			errors.Join(err, in.s.root.Remove(blobName(b.Digest))))
 	}
-	if err := in.s.makeKnown(b); err != nil {
-		return err
-	}
-	return ignoreMissing(in.s.parts.Remove(in.key + recordSuffix))
+	return in.s.makeKnown(b)
 }
 
 // makeKnown puts durable blobs into the index.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -24,6 +22,11 @@ import (
 type index struct {
 	dir string
 	log *slog.Logger
+
+	// trace, if set, is told of every write: "write" before it is made durable,
+	// "written" after that. An error that it returns is that of the write. It
+	// lets tests see the order of operations and make them fail.
+	trace func(step string) error
 
 	// room says whether the disk has room for another batch of writes. Badger
 	// maps its files into memory, so on a full disk the process would die.
@@ -61,9 +64,14 @@ const (
 const maxNote = 64 << 10
 
 // indexOptions keeps Badger small: the index of a large store is some tens of
-// megabytes, read by single keys and written a few times a day. Tables are not
-// compressed, so they are read where they are mapped and need no block cache.
-// Values stay far below the threshold, so the value log stays empty.
+// megabytes, read by single keys and written a few times a day.
+//
+// Tables are not compressed, so they are read where they are mapped and need
+// no block cache. Values stay far below the threshold, so the value log stays
+// empty. What costs memory is compaction, which maps the old and the new
+// tables at once and takes some megabytes for each table that it builds: so it
+// waits for many tables, goes to the last level at once, and is done when the
+// index is closed rather than by who opens it.
 func indexOptions(dir string, log *slog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithLogger(badgerLog{log}).
@@ -71,13 +79,14 @@ func indexOptions(dir string, log *slog.Logger) badger.Options {
 		WithSyncWrites(true).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
-		WithMemTableSize(1 << 20).
+		WithMemTableSize(2 << 20).
 		WithNumMemtables(1).
-		WithBaseTableSize(512 << 10).
+		WithBaseTableSize(1 << 20).
 		WithBaseLevelSize(64 << 20).
-		WithNumLevelZeroTables(5).
-		WithNumLevelZeroTablesStall(10).
-		WithNumCompactors(2).WithCompactL0OnClose(true).
+		WithNumLevelZeroTables(10).
+		WithNumLevelZeroTablesStall(20).
+		WithNumCompactors(2). // the least that Badger takes
+		WithCompactL0OnClose(true).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
@@ -96,6 +105,11 @@ const (
 // or it cannot be used. The latter is logged.
 func openIndex(dir string, log *slog.Logger) (*index, error) {
 	x := &index{dir: dir, log: log, turn: make(chan struct{}, 1), shelves: make(map[string]*shelf)}
+	for _, left := range []string{dir + newSuffix, dir + newSuffix + openingSuffix} {
+		if err := os.RemoveAll(left); err != nil {
+			return nil, fmt.Errorf("cannot remove what a rebuild left: %w", err)
+		}
+	}
 	err := x.open()
 	if err != nil && damaged(err) {
 		log.Warn("the index cannot be used and is made again from the files", "dir", dir, "error", err)
@@ -108,20 +122,6 @@ func openIndex(dir string, log *slog.Logger) (*index, error) {
 		return nil, fmt.Errorf("cannot open the index %s: %w", dir, err)
 	}
 	return x, nil
-}
-
-// damaged tells an index that is broken from a system that is: only the
-// former gets better by throwing the index away.
-func damaged(err error) bool {
-	for _, system := range []error{
-		fs.ErrPermission, syscall.EWOULDBLOCK, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS,
-		syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
-	} {
-		if errors.Is(err, system) {
-			return false
-		}
-	}
-	return true
 }
 
 var errOpening = errors.New("the process that opened it last died of it")
@@ -146,6 +146,9 @@ func (x *index) open() (err error) {
 		}
 	}()
 	if err := os.MkdirAll(x.dir, 0o755); err != nil {
+		return err
+	}
+	if err := verifyTables(x.dir); err != nil {
 		return err
 	}
 	x.db, err = badger.Open(indexOptions(x.dir, x.log))
@@ -277,7 +280,20 @@ func (x *index) write(f func(*batch) error) error {
 	if err := f(b); err != nil {
 		return err
 	}
-	return b.wb.Flush()
+	if err := x.traced("write"); err != nil {
+		return err
+	}
+	if err := b.wb.Flush(); err != nil {
+		return err
+	}
+	return x.traced("written")
+}
+
+func (x *index) traced(step string) error {
+	if x.trace == nil {
+		return nil
+	}
+	return x.trace(step)
 }
 
 // scan calls f with each key that begins with prefix, and with its value if

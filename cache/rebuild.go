@@ -257,6 +257,9 @@ func (s *Store) shelveStream(ctx context.Context, x *index, stream string, ids [
 		if len(have) > 0 {
 			s.log.Warn("a snapshot that the index lacked is added", "stream", stream, "snapshot", id.String())
 		}
+		if err := s.completeFacts(ctx, x, m); err != nil {
+			return err
+		}
 		new, err := x.addSnapshot(ctx, id, m)
 		if err != nil {
 			return err
@@ -267,6 +270,30 @@ func (s *Store) shelveStream(ctx context.Context, x *index, stream string, ids [
 		x.setShelf(stream, newShelf(kept))
 	}
 	return nil
+}
+
+// completeFacts makes those blobs of m known again that x has lost together
+// with the snapshot: they were durable before it.
+func (s *Store) completeFacts(ctx context.Context, x *index, m *Manifest) error {
+	lost := make(map[Digest]blobFacts)
+	for _, e := range m.Entries {
+		if e.Kind == KindKnown {
+			continue
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if _, err := x.blob(e.Digest); !errors.Is(err, ErrMiss) {
+			continue
+		}
+		if size, err := s.files.blobSize(e.Digest); err == nil && size == e.Size {
+			lost[e.Digest] = blobFacts{Size: size}
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return x.putBlobs(lost)
 }
 
 // inOrder says whether those snapshots of ids, newest first, that the index

@@ -217,7 +217,7 @@ func TestLookingForTheHolderDoesNotKeepAnyoneOut(t *testing.T) {
 			}
 		}
 	}()
-	for range 5 {
+	for range 3 {
 		again, err := Open(s.dir, testOptions(t))
 		if err != nil {
 			t.Error(err)

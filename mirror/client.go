@@ -2,9 +2,7 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -242,74 +240,8 @@ func (c *Client) roundTrip(ctx context.Context, u *url.URL, header http.Header) 
 		cancel(nil)
 		return nil, closed(err)
 	}
-	b := &body{from: resp.Body, ctx: ctx, cancel: cancel, stall: c.opts.StallTimeout}
-	b.timer = time.AfterFunc(b.stall, func() { cancel(fmt.Errorf("no byte arrived for %v", b.stall)) })
-	b.timer.Stop()
-	return &answer{Response: resp, url: u, body: b}, nil
+	return &answer{Response: resp, url: u, body: newBody(ctx, cancel, resp.Body, c.opts.StallTimeout)}, nil
 }
-
-// A body is the body of a response. Every byte from upstream passes its Read.
-type body struct {
-	from   io.ReadCloser
-	ctx    context.Context // of the request
-	cancel context.CancelCauseFunc
-	stall  time.Duration
-	timer  *time.Timer // runs while Read waits, and then ends the request
-}
-
-// Read fails when no byte arrives within the stall time-out.
-func (b *body) Read(p []byte) (int, error) {
-	b.timer.Reset(b.stall)
-	n, err := b.from.Read(p)
-	b.timer.Stop()
-	if err != nil && err != io.EOF {
-		err = closed(err)
-		if cause := context.Cause(b.ctx); cause != nil {
-			err = cause
-		}
-	}
-	return n, err
-}
-
-// closed returns err in words for people where it is a bare EOF.
-func closed(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return errClosed
-	}
-	return err
-}
-
-// Close ends the response. Its connection is kept if all was read.
-func (b *body) Close() error {
-	err := b.from.Close()
-	b.timer.Stop()
-	b.cancel(nil)
-	return err
-}
-
-// drain reads the rest of a short body that nobody needs, so that its
-// connection can be used again, and closes it.
-func (b *body) drain() {
-	io.CopyN(io.Discard, b, 16<<10)
-	b.Close()
-}
-
-// fill reads into p until it is full, the body ends or upstream is slower
-// than we are: a file that trickles in is to be passed on as it comes.
-func (b *body) fill(p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		before := time.Now()
-		m, err = b.Read(p[n:])
-		n += m
-		if time.Since(before) > slowRead {
-			break
-		}
-	}
-	return n, err
-}
-
-const slowRead = 20 * time.Millisecond
 
 // A refusal is something of upstream that we do not take, and that would come
 // the same again.
@@ -324,5 +256,3 @@ const (
 	errRedirectURL  refusal = "redirected to something that is no HTTP or HTTPS URL"
 	errDowngrade    refusal = "redirected from https to http"
 )
-
-var errClosed = errors.New("upstream closed the connection")

@@ -28,7 +28,8 @@ func TestSyncExamples(t *testing.T) {
 			dir := filepath.Join(examples, name)
 			upstream := httptest.NewServer(http.FileServer(http.Dir(dir)))
 			defer upstream.Close()
-			store := newStore(t)
+			store := newStore(t, filepath.Join(t.TempDir(), "store"), -1)
+			defer endStore(t, store)
 			m := mirror.New(mirror.Options{Store: store, Client: newClient(t)})
 
 			s, err := mirror.NewStream(upstream.URL + "/")
@@ -72,25 +73,28 @@ func TestSyncExamples(t *testing.T) {
 	}
 }
 
-// newStore returns an empty store that is checked deeply when the test ends.
-func newStore(t *testing.T) *cache.Store {
+// newStore returns an empty store in dir, or where there is one already that.
+func newStore(t *testing.T, dir string, reserve int64) *cache.Store {
 	t.Helper()
-	s, err := cache.Create(filepath.Join(t.TempDir(), "store"), &cache.Options{Reserve: -1, Ballast: -1})
+	s, err := cache.Create(dir, &cache.Options{Reserve: reserve, Ballast: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		report, err := s.Check(context.Background(), cache.CheckOptions{Deep: true})
-		if err != nil {
-			t.Error(err)
-		} else if err := report.Err(); err != nil {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	return s
+}
+
+// endStore checks a store deeply and closes it.
+func endStore(t *testing.T, s *cache.Store) {
+	t.Helper()
+	report, err := s.Check(context.Background(), cache.CheckOptions{Deep: true})
+	if err != nil {
+		t.Error(err)
+	} else if err := report.Err(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // current returns the id of a stream's current snapshot.

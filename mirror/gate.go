@@ -16,7 +16,7 @@ type gate struct {
 }
 
 // enter waits for a place. The caller leaves after a nil error.
-func (g *gate) enter(ctx context.Context, patience patience) error {
+func (g *gate) enter(ctx context.Context, p patience) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -27,7 +27,7 @@ func (g *gate) enter(ctx context.Context, patience patience) error {
 		return nil
 	}
 	turn := make(chan struct{})
-	g.waiting[patience] = append(g.waiting[patience], turn)
+	g.waiting[p] = append(g.waiting[p], turn)
 	g.mu.Unlock()
 	select {
 	case <-turn:
@@ -35,9 +35,9 @@ func (g *gate) enter(ctx context.Context, patience patience) error {
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
-	i := slices.Index(g.waiting[patience], turn)
+	i := slices.Index(g.waiting[p], turn)
 	if i >= 0 {
-		g.waiting[patience] = slices.Delete(g.waiting[patience], i, i+1)
+		g.waiting[p] = slices.Delete(g.waiting[p], i, i+1)
 	}
 	g.mu.Unlock()
 	if i < 0 { // the place came at the same moment

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,13 +33,21 @@ type site struct {
 
 const stable = "stable"
 
-// newSite makes a site that mirrors all of tree.
+// newSite makes a site that mirrors all of tree. Its store is checked deeply
+// when the test ends.
 func newSite(t *testing.T, tree *streamstest.Tree) *site {
+	t.Helper()
+	return newSiteIn(t, filepath.Join(t.TempDir(), "store"), tree, -1)
+}
+
+// newSiteIn makes the site's store in dir, with a reserve.
+func newSiteIn(t *testing.T, dir string, tree *streamstest.Tree, reserve int64) *site {
 	t.Helper()
 	up := streamstest.NewUpstream(tree)
 	server := httptest.NewServer(up)
 	t.Cleanup(func() { up.Release(); server.Close() })
-	s := &site{t: t, upstream: up, url: server.URL, store: newStore(t)}
+	s := &site{t: t, upstream: up, url: server.URL, store: newStore(t, dir, reserve)}
+	t.Cleanup(func() { endStore(t, s.store) })
 	s.m = newMirror(t, s.store)
 	s.define(server.URL, tree.Keyring())
 	return s
@@ -205,4 +214,14 @@ func tmpfs(t *testing.T, size int64) string {
 		}
 	})
 	return dir
+}
+
+// available is the space left in dir's file system.
+func available(t *testing.T, dir string) int64 {
+	t.Helper()
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return int64(st.Bavail) * st.Bsize
 }

@@ -123,7 +123,7 @@ func final(err error) bool {
 
 // next waits for a place in the client's gate and claims a piece. It returns
 // nil when there is nothing left to fetch.
-func (t *transfer) next(ctx context.Context, patience patience) (*piece, error) {
+func (t *transfer) next(ctx context.Context, how patience) (*piece, error) {
 	for {
 		outlook, changed := t.pieces.look(time.Now())
 		switch outlook {
@@ -135,7 +135,7 @@ func (t *transfer) next(ctx context.Context, patience patience) (*piece, error) 
 			}
 			continue
 		}
-		if err := t.c.gate.enter(ctx, patience); err != nil {
+		if err := t.c.gate.enter(ctx, how); err != nil {
 			return nil, t.interrupted(err)
 		}
 		idle := 0
@@ -173,13 +173,18 @@ func (t *transfer) done(p *piece) {
 }
 
 // recruit starts helpers, one for each connection that has something to do.
+// After a setback it starts one: when that gets its answer the next follows.
 func (t *transfer) recruit(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.entity == nil || !t.entity.ranges || time.Now().Before(t.recruits) {
 		return
 	}
-	for range min(t.c.opts.Connections-1, t.pieces.room()) - t.helping {
+	n := min(t.c.opts.Connections-1, t.pieces.room()) - t.helping
+	if t.setbacks > 0 {
+		n = min(n, 1)
+	}
+	for range n {
 		t.helping++
 		t.helpers.Go(func() { t.help(ctx) })
 	}

@@ -136,6 +136,11 @@ func TestAddVersion(t *testing.T) {
 	if words(l) != "a/1/i b/2/j b/3/i c/1/i" || words(old) != "b/1/i b/2/i d/1/i" {
 		t.Error("AddVersion changed another list")
 	}
+	conformed, _ := l.Conform(Plain)
+	conformed.AddVersion(old.Products[0], old.Products[0].Versions[0])
+	if words(l) != "a/1/i b/2/j b/3/i c/1/i" || words(conformed) != "a/1/i b/1/i b/2/j b/3/i c/1/i" {
+		t.Errorf("a version added to what Conform returned gives %s, and %s in its input", words(conformed), words(l))
+	}
 	again := mustParse(t, string(chosen.Render()))
 	if words(again) != words(chosen) {
 		t.Errorf("rendered as %s", words(again))

@@ -83,13 +83,21 @@ func parseClearsigned(doc []byte) (*clearsigned, error) {
 		return nil, fmt.Errorf("%w: %v", ErrBadSignature, err)
 	}
 	c.signature = body
-	if rest = bytes.TrimSpace(rest); len(rest) > 0 {
-		if bytes.Contains(rest, []byte(armorBegin(armorSignature))) {
-			return nil, ErrManySignatures
-		}
-		return nil, fmt.Errorf("%w: after its signature", ErrTextOutside)
+	if err := nothingAfter(rest); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// nothingAfter refuses what follows a signature, but for white space.
+func nothingAfter(rest []byte) error {
+	switch {
+	case bytes.Contains(rest, []byte(armorBegin(armorSignature))):
+		return ErrManySignatures
+	case len(bytes.TrimSpace(rest)) > 0:
+		return fmt.Errorf("%w: after its signature", ErrTextOutside)
+	}
+	return nil
 }
 
 func (c *clearsigned) parseHeader(data []byte) (rest []byte, err error) {

@@ -97,6 +97,7 @@ func TestRules(t *testing.T) {
 
 		{"no date", []string{goodMulti}, []change{{"", "updated", nil}}, "3.8: : updated is missing", "p/v"},
 		{"date in GMT", []string{goodMulti}, []change{{"", "updated", "Thu, 24 Jul 2025 09:01:42 GMT"}}, "3.8: : updated is", "p/v"},
+		{"date without weekday", []string{goodMulti}, []change{{"", "updated", "4 May 2013 01:58:57 -0000"}}, "3.8: : updated is", "p/v"},
 		{"ISO date", []string{goodMulti}, []change{{"", "updated", "2025-07-24T09:01:42+00:00"}}, "", "p/v"},
 		{"no datatype", []string{goodMulti}, []change{{"", "datatype", nil}}, "3.8: : datatype is missing", "p/v"},
 		{"notifications", []string{goodMulti}, []change{{"", "datatype", "release-notifications"}}, "3.8: : datatype is", "-"},
@@ -340,6 +341,18 @@ func TestLintIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkFindings(t, Lint(x, []*Products{list}, All), tt.want)
+	}
+}
+
+func TestFindingString(t *testing.T) {
+	for want, f := range map[string]Finding{
+		"index: bad":  {Problem: "bad"},
+		"c: bad":      {ContentID: "c", Problem: "bad"},
+		"c: p/v: bad": {ContentID: "c", Pedigree: Pedigree{Product: "p", Version: "v"}, Problem: "bad"},
+	} {
+		if got := f.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

@@ -104,16 +104,14 @@ func (it *Item) with(fields ...Field) *Item {
 }
 
 // The edit methods return a copy with each child replaced by what f returns
-// for it, without those for which f returns nil; the receiver itself if
-// nothing changes.
+// for it, without those for which f returns nil. Products and versions in which
+// nothing changes are not copied.
 
 func (l *Products) edit(f func(*Product) *Product) *Products {
-	products, changed := edit(l.Products, f)
-	if !changed {
-		return l
-	}
 	edited := *l
-	edited.Products = products
+	if products, changed := edit(l.Products, f); changed {
+		edited.Products = products
+	}
 	return &edited
 }
 

@@ -161,8 +161,8 @@ func (k *Keyring) VerifyDetached(text, sig []byte, now time.Time) (*Signed, erro
 		if err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrBadSignature, err)
 		}
-		if len(bytes.TrimSpace(rest)) > 0 {
-			return nil, fmt.Errorf("%w: text follows it", ErrManySignatures)
+		if err := nothingAfter(rest); err != nil {
+			return nil, err
 		}
 		sig = body
 	}

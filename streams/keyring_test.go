@@ -144,6 +144,40 @@ func digest(t *testing.T, doc, sig string, id byte) string {
 	}), 1)
 }
 
+func TestVerifyDetachedRefuses(t *testing.T) {
+	const text = "{}\n"
+	key := testKey[streams.Ed25519]()
+	made, err := key.Detach([]byte(text), signedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(made)
+	tests := []struct {
+		summary, text, sig string
+		want               error
+	}{
+		{"untouched", text, good, nil},
+		{"empty lines after it", text, good + "\n\n", nil},
+		{"no signature", text, "\n", streams.ErrUnsigned},
+		{"another text", text + "\n", good, streams.ErrBadSignature},
+		{"two blocks", text, good + good, streams.ErrManySignatures},
+		{"two signatures in a block", text, rearmor(t, good, func(b []byte) []byte { return slices.Concat(b, b) }), streams.ErrManySignatures},
+		{"text after it", text, good + "{}\n", streams.ErrTextOutside},
+		{"text before it", text, "{}\n" + good, streams.ErrBadSignature},
+		{"SHA-1", text, digest(t, good, good, 2), streams.ErrWeakDigest},
+		{"a web page", text, "<html>\n", streams.ErrBadSignature},
+	}
+	ring := keyring(t, key.Public())
+	for _, test := range tests {
+		if _, err := ring.VerifyDetached([]byte(test.text), []byte(test.sig), signedAt); !errors.Is(err, test.want) {
+			t.Errorf("%s: got error %v, want %v", test.summary, err, test.want)
+		}
+	}
+	if _, err := keyring(t, testKey[streams.RSA4096]().Public()).VerifyDetached([]byte(text), made, signedAt); !errors.Is(err, streams.ErrUnknownKey) {
+		t.Errorf("a key of nobody: got error %v, want %v", err, streams.ErrUnknownKey)
+	}
+}
+
 func TestVerifyNamesTheSigner(t *testing.T) {
 	for kind, key := range testKey {
 		ring := keyring(t, slices.Concat(testKey[streams.RSA4096]().Public(), testKey[streams.Ed25519]().Public()))

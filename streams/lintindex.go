@@ -1,9 +1,6 @@
 package streams
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // lintIndex applies the rules of the index and its entries.
 func lintIndex(x *Index, lists []*Products, p Profile) (found []Finding) {
@@ -67,18 +64,18 @@ func entryFormat(e *Entry) string {
 
 // entryProducts compares what an entry says of its list with the list.
 func entryProducts(e *Entry, l *Products) string {
-	names := map[string]bool{}
+	unnamed := map[string]bool{} // by product of the list
 	for _, p := range l.Products {
-		names[p.Name] = true
+		unnamed[p.Name] = true
 	}
 	for _, name := range e.Products {
-		if !names[name] {
+		if _, there := unnamed[name]; !there {
 			return fmt.Sprintf("the index names the product %s, which the list lacks", name)
 		}
-		delete(names, name)
+		unnamed[name] = false
 	}
 	for _, p := range l.Products {
-		if names[p.Name] && !slices.Contains(e.Products, p.Name) && e.Fields.has("products") {
+		if unnamed[p.Name] && e.Fields.has("products") {
 			return fmt.Sprintf("the list has the product %s, which the index does not name", p.Name)
 		}
 	}

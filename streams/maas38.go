@@ -134,24 +134,14 @@ func (v *Version) item(name string) *Item {
 func listDate(at place) string { return modelDate(at.list.Updated) }
 
 func modelDate(s string) string {
+	_, iso := parseISO(s)
 	switch {
 	case s == "":
 		return "updated is missing, MAAS 3.8 needs it"
-	case !isModelDate(s):
+	case !iso && !isRFC2822(s):
 		return fmt.Sprintf("updated is %q, MAAS 3.8 wants it like %q", s, FormatTime(time.Unix(0, 0)))
 	}
 	return ""
-}
-
-// isModelDate accepts ISO 8601 and RFC 2822 with weekday and numeric zone.
-func isModelDate(s string) bool {
-	_, err := ParseTime(s)
-	return err == nil && (isRFC2822(s) || strings.Contains(s, "-") && !strings.Contains(s, ","))
-}
-
-func isRFC2822(s string) bool {
-	_, err := time.Parse("Mon, 2 Jan 2006 15:04:05 -0700", s)
-	return err == nil
 }
 
 // listDataType: MAAS 3.8: models.py Datatype; a list must have one.

@@ -138,7 +138,6 @@ type placeError struct {
 }
 
 func (e *placeError) Error() string { return fmt.Sprintf("%v: %v", e.at, e.err) }
-func (e *placeError) Unwrap() error { return e.err }
 
 // locate names the deepest place of an error.
 func locate(at Pedigree, err error) error {

@@ -143,6 +143,9 @@ func TestFieldsSet(t *testing.T) {
 	if string(old.Raw("b")) != "1" || len(old) != 2 {
 		t.Error("Set changed the members that were shared")
 	}
+	if f.SetText("q", "\\\t\r\b\f\n\x7f😀"); string(f.Raw("q")) != `"\\\t\r\b\f\n\u007f\ud83d\ude00"` || f.Text("q") != "\\\t\r\b\f\n\x7f😀" {
+		t.Errorf("quoted as %s", f.Raw("q"))
+	}
 	if f.Text("c") != `x"y` || f.Text("e") != "é" || f.Text("b") != "3" || f.Text("z") != "" || f.Raw("z") != nil {
 		t.Error("Text or Raw is wrong")
 	}

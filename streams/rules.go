@@ -57,7 +57,7 @@ func sizeIsInteger(at place) string {
 
 // pathIsNoDocument: a file there would stand in the way of the metadata.
 func pathIsNoDocument(at place) string {
-	if strings.HasPrefix(string(at.item.Path), "streams/v1/") {
+	if strings.HasPrefix(string(at.item.Path), documentDir) {
 		return fmt.Sprintf("path %q is among the metadata documents", at.item.Path)
 	}
 	return ""

@@ -128,18 +128,22 @@ func newSigningKey(e *openpgp.Entity) (*SigningKey, error) {
 
 // acceptable says why gpgv 2.2 would not verify by key.
 func acceptable(key *packet.PublicKey) error {
-	bits, err := key.BitLength()
-	switch {
-	case err != nil:
-		return err
-	case key.Version != 4:
+	if key.Version != 4 {
 		return fmt.Errorf("it has version %d, clients' gpgv knows 4", key.Version)
-	case key.PubKeyAlgo == packet.PubKeyAlgoEdDSA || key.PubKeyAlgo == packet.PubKeyAlgoECDSA:
-		return nil
-	case key.PubKeyAlgo == packet.PubKeyAlgoRSA && bits >= 2048:
-		return nil
 	}
-	return fmt.Errorf("its algorithm (number %d, %d bits) is not one for this: take EdDSA or RSA of 2048 bits or more", key.PubKeyAlgo, bits)
+	switch key.PubKeyAlgo {
+	case packet.PubKeyAlgoECDSA:
+		return nil
+	case packet.PubKeyAlgoEdDSA:
+		if curve, err := key.Curve(); err == nil && curve == packet.Curve25519 {
+			return nil
+		}
+	case packet.PubKeyAlgoRSA:
+		if bits, err := key.BitLength(); err == nil && bits >= 2048 {
+			return nil
+		}
+	}
+	return fmt.Errorf("its algorithm (number %d) is not one for this: take EdDSA on Curve25519, or RSA of 2048 bits or more", key.PubKeyAlgo)
 }
 
 // signingConfig makes signatures that depend on nothing but key, text and time.

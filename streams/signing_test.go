@@ -126,6 +126,7 @@ func TestReadSigningKeyRefuses(t *testing.T) {
 			}
 		}), "passphrase"},
 		{"Ed25519 under its new number", secret(&packet.Config{Algorithm: packet.PubKeyAlgoEd25519}, leave), "EdDSA"},
+		{"Ed448", secret(&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve448}, leave), "EdDSA on Curve25519"},
 		{"version 6", secret(&packet.Config{Algorithm: packet.PubKeyAlgoEd25519, V6Keys: true}, leave), "version 6"},
 	}
 	for _, test := range tests {

@@ -17,8 +17,7 @@ type Document struct {
 
 // A Site says how lists are published under our own signature.
 type Site struct {
-	// Updated is the date of the index, of lists whose content is new, and of
-	// new signatures.
+	// Updated is the date of whatever is new: index, lists and signatures.
 	Updated time.Time
 
 	// Profile says whose rules the published metadata meets.

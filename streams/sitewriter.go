@@ -21,6 +21,11 @@ const (
 
 const documentDir = "streams/v1/"
 
+// An edition is named by the beginning of the SHA-256 of a list's text, in this
+// many hex digits. It need not resist forgers: a path is only ever looked up in
+// snapshots of our own.
+const editionLen = 12
+
 // A siteWriter gathers the documents of one rendering of a site.
 type siteWriter struct {
 	Site
@@ -58,7 +63,7 @@ func (w *siteWriter) list(upstream *Entry, l *Products) (*Entry, error) {
 	}
 	l, text := w.dated(l, Path(plain+textEnding))
 	sum := sha256.Sum256(text)
-	name := documentDir + hex.EncodeToString(sum[:])[:12] + "/" + l.ContentID
+	name := documentDir + hex.EncodeToString(sum[:])[:editionLen] + "/" + l.ContentID
 	forms, err := w.forms(name, text, text)
 	if err != nil {
 		return nil, err
@@ -79,8 +84,8 @@ func (w *siteWriter) list(upstream *Entry, l *Products) (*Entry, error) {
 func plainName(e *Entry) string {
 	name, _ := strings.CutSuffix(string(e.Path), textEnding)
 	name, _ = strings.CutSuffix(name, signedEnding)
-	dir, _ := strings.CutSuffix(name, "/"+e.ContentID)
-	if dir, ok := strings.CutPrefix(dir, documentDir); ok && len(dir) == 12 && !strings.Contains(dir, "/") {
+	dir, ok := strings.CutSuffix(name, "/"+e.ContentID)
+	if edition := strings.TrimPrefix(dir, documentDir); ok && len(edition) == editionLen && strings.Trim(edition, hexDigits) == "" {
 		return documentDir + e.ContentID
 	}
 	return name

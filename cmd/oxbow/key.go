@@ -134,7 +134,7 @@ func keyGenerate(c *cli.Context) error {
 	return withMirror(c, c.App.ErrWriter, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
 		key, err := m.GenerateKey(t, c.Bool("replace"))
 		if err != nil {
-			return keyError(err)
+			return err
 		}
 		return printKey(c, key)
 	})
@@ -154,17 +154,10 @@ func keyImport(c *cli.Context) error {
 	return withMirror(c, c.App.ErrWriter, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
 		key, err := m.ImportKey(secret, c.Bool("replace"))
 		if err != nil {
-			return keyError(fmt.Errorf("cannot import %s: %w", c.Args().First(), err))
+			return fmt.Errorf("cannot import %s: %w", c.Args().First(), err)
 		}
 		return printKey(c, key)
 	})
-}
-
-func keyError(err error) error {
-	if errors.Is(err, mirror.ErrKeyExists) {
-		return &hinted{err, "--replace puts this one in its place; every client needs the new keyring before that"}
-	}
-	return err
 }
 
 // readInput reads a file, or standard input for "-", of at most limit bytes.

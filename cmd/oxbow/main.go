@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cache"
 	"oxbow/mirror"
 )
 
@@ -64,8 +65,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = app.RunContext(ctx, line)
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = context.Cause(ctx)
+	if _, known := errors.AsType[stopped](err); !known && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = context.Cause(ctx) // a library says only that it was cancelled
 	}
 	report(stderr, err)
 	return exitStatus(err)
@@ -133,8 +134,13 @@ func hint(err error) string {
 	if e, ok := errors.AsType[*usageError](err); ok {
 		return fmt.Sprintf("see `%s --help`", e.command)
 	}
-	if _, ok := errors.AsType[stopped](err); ok {
-		return "what was done is kept; the same command goes on from there"
+	switch {
+	case errors.Is(err, cache.ErrNoStore):
+		return "`oxbow mirror sync URL` makes one"
+	case errors.Is(err, mirror.ErrNoStream):
+		return "`oxbow mirror list` prints those that there are"
+	case errors.Is(err, mirror.ErrKeyExists):
+		return "--replace puts this one in its place; every client needs the new keyring before that"
 	}
 	return ""
 }

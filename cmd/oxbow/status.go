@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -24,8 +26,8 @@ type streamStatus struct {
 	Path      string       `json:"path"`
 	Snapshot  string       `json:"snapshot,omitempty"` // the current one; absent: nothing is published yet
 	Published time.Time    `json:"published,omitzero"`
-	Items     int          `json:"items"`
-	Bytes     int64        `json:"bytes"` // of the snapshot's distinct files, which other snapshots may share
+	Files     int          `json:"files"`
+	Bytes     int64        `json:"bytes"` // on disk, some of which other snapshots may share
 	Kept      int          `json:"kept"`  // snapshots, the current one included
 	LastSync  *mirror.Last `json:"last_sync,omitempty"`
 }
@@ -48,7 +50,7 @@ func mirrorStatus(c *cli.Context) error {
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(s mirror.Stream) bool { return s.Name == name })
 		if i < 0 {
-			return noStream(name)
+			return fmt.Errorf("%w: %s", mirror.ErrNoStream, name)
 		}
 		st, err := statusOf(files, all[i])
 		if err != nil {
@@ -59,13 +61,13 @@ func mirrorStatus(c *cli.Context) error {
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, found)
 	}
-	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "ITEMS", "SIZE", "KEPT", "LAST SYNC")
+	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "FILES", "SIZE", "KEPT", "LAST SYNC")
 	for _, st := range found {
 		snapshot := "-"
 		if st.Snapshot != "" {
 			snapshot = st.Snapshot[:12]
 		}
-		t.row(st.Stream, snapshot, stamp(st.Published), st.Items, iec(st.Bytes), st.Kept, lastSync(st.LastSync))
+		t.row(st.Stream, snapshot, stamp(st.Published), st.Files, iec(st.Bytes), st.Kept, lastSync(st.LastSync))
 	}
 	return t.flush()
 }
@@ -85,7 +87,7 @@ func statusOf(files *cache.Files, s mirror.Stream) (streamStatus, error) {
 		return st, err
 	}
 	current := kept[0]
-	st.Snapshot, st.Published, st.Items, st.Bytes, st.Kept = current.ID.String(), current.Created, current.Items, current.Bytes, len(kept)
+	st.Snapshot, st.Published, st.Files, st.Bytes, st.Kept = current.ID.String(), current.Created, current.Items, current.Bytes, len(kept)
 	return st, nil
 }
 
@@ -96,5 +98,5 @@ func lastSync(l *mirror.Last) string {
 	case l.Reason == "":
 		return l.Outcome + " " + stamp(l.Time)
 	}
-	return l.Outcome + " " + stamp(l.Time) + ": " + l.Reason
+	return l.Outcome + " " + stamp(l.Time) + ": " + strings.ReplaceAll(l.Reason, "\n", "; ")
 }

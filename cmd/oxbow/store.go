@@ -27,7 +27,7 @@ func withStore(c *cli.Context, w io.Writer, level slog.Level, open opening, f fu
 	}
 	s, err := open(dir, &cache.Options{Log: log})
 	if err != nil {
-		return storeError(err)
+		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	return f(s, log)
@@ -48,8 +48,7 @@ func openFiles(c *cli.Context) (*cache.Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := cache.OpenFiles(dir)
-	return f, storeError(err)
+	return cache.OpenFiles(dir)
 }
 
 func storeDir(c *cli.Context) (string, error) {
@@ -58,11 +57,4 @@ func storeDir(c *cli.Context) (string, error) {
 		return "", usagef(c, "the store's directory is empty; give one with --store or OXBOW_STORE")
 	}
 	return dir, nil
-}
-
-func storeError(err error) error {
-	if errors.Is(err, cache.ErrNoStore) {
-		return &hinted{err, "`oxbow mirror sync URL` makes one"}
-	}
-	return err
 }

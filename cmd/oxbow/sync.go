@@ -193,7 +193,7 @@ func syncAll(c *cli.Context, m *mirror.Mirror, out *console, names []string) err
 		res, err := m.Sync(c.Context, name, o)
 		out.end()
 		if err != nil && c.Context.Err() != nil {
-			return err
+			return &hinted{context.Cause(c.Context), "what was done is kept; the same command goes on from there"}
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("cannot sync %s: %w", name, err))
@@ -227,11 +227,6 @@ func printResult(w io.Writer, r *mirror.Result) {
 	}
 	fmt.Fprintf(w, "%s: published snapshot %.12s: %s, %s, %s; fetched %s, %s\n", r.Stream, r.Snapshot,
 		counted(r.Products, "product"), counted(r.Versions, "version"), counted(r.Items, "item"), counted(r.Fetched.Files, "file"), iec(r.Fetched.Bytes))
-}
-
-// noStream is the error for a name that no stream has.
-func noStream(name string) error {
-	return &hinted{fmt.Errorf("%w: %s", mirror.ErrNoStream, name), "`oxbow mirror list` prints those that there are"}
 }
 
 type planner func(ctx context.Context, name string, o mirror.SyncOptions) (*mirror.Plan, error)

@@ -70,8 +70,8 @@ func (p pair) print(what, peer string, bytes int64) {
 		rss = max(rss, p.oxbow[i].rss)
 	}
 	o, q := median(walls(p.oxbow)), median(walls(p.peer))
-	fmt.Printf("%s: oxbow %.2f s (%s), %s %.2f s (%s); oxbow/%[4]s %.2fx (%.2f to %.2f, %d runs); oxbow peak RSS %d MiB\n",
-		what, o, rate(bytes, o), peer, q, rate(bytes, q), median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios), rss>>20)
+	fmt.Printf("%s: oxbow %.2f s (%s), %s %.2f s (%s); oxbow/%s %.2fx (%.2f to %.2f, %d runs); oxbow peak RSS %d MiB\n",
+		what, o, rate(bytes, o), peer, q, rate(bytes, q), peer, median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios), rss>>20)
 }
 
 func walls(us []usage) (s []float64) {

@@ -1,0 +1,45 @@
+// Package cache stores boot images by content, and complete views of streams by name.
+//
+// A blob is a file named by the SHA-256 of its bytes; it never changes. A snapshot is a complete set of names for blobs, written down
+// in a manifest; for each stream exactly one is current. A [Store] is owned by one process at a time; [Files] reads it beside
+// that process.
+//
+// # Layout
+//
+//	FORMAT                    the version of this layout: "oxbow store 1"
+//	LOCK                      flock held by the owner; says who that is
+//	streams/NAME.json         what is kept of a stream beside its snapshots
+//	blobs/sha256/ab/DIGEST    blobs, read-only
+//	snapshots/STREAM/ID       manifests
+//	current/STREAM            the ID of the current snapshot
+//	pins/ID                   snapshots to keep
+//	ingest/                   bytes that are not proven yet, and files that are not whole yet
+//	keys/                     private keys, and keys/trusted/ public ones
+//	index/                    Badger
+//	ballast                   space to give up when the disk is full
+//
+// The files are the truth. The index answers quickly what they say: which blobs there are, how large and of which fingerprint, and
+// what a path names in which snapshot. It is made anew from the files when it is lost.
+//
+// # Order
+//
+// A blob is durable before the index knows it; it is durable and known before a manifest names it; the manifest is durable before
+// the index has its entries; and those are there before the snapshot is current. Deletion goes the other way. So a crash at any
+// point leaves the old or the new snapshot, whole, and at worst files that nothing names, for a sweep.
+//
+// Content comes in through an [Ingest], under a name that says what it should become. Its sums are computed as the bytes land, and
+// only what is proven leaves ingest/. A large blob is then synced by itself: its bytes, its new name, its entry in the index.
+// Small ones wait for [Store.Flush], where thousands share one sync. Until then, and wherever a sync fails, [Store.Has] says no.
+//
+// # What a crash leaves
+//
+// What was being fetched stays in ingest/ with a record of the extents that are there, of which at most 1 MiB for each writer is
+// lost; the next [Store.Begin] goes on from there. Small blobs that were proven and not flushed are found there again. A blob
+// that had its name already but was not in the index is proven again when somebody asks for its content, and not fetched.
+//
+// # Full disk
+//
+// [Store.Begin] refuses what would eat into the reserve, counting what the running ingests may still write. When the disk is full
+// all the same, the ballast is given up so that the owner can go on serving and sweeping, and nothing is written to the index
+// without room: Badger would not survive it.
+package cache
