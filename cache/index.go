@@ -167,6 +167,9 @@ func (x *index) close() error {
 
 // takeTurn waits until nobody else publishes, sweeps or rebuilds.
 func (x *index) takeTurn(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
 	select {
 	case x.turn <- struct{}{}:
 		return nil
@@ -238,7 +241,8 @@ func (x *index) view(f func(*badger.Txn) error) error {
 }
 
 // A batch collects writes and asks for room on the disk as it goes. It is not
-// atomic: readers and a crash may see a part of it.
+// atomic: readers and a crash may see a part of it, but never a write without
+// those before it, since Badger makes one transaction durable after another.
 type batch struct {
 	x  *index
 	wb *badger.WriteBatch

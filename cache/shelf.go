@@ -197,10 +197,10 @@ func (x *index) addSnapshot(ctx context.Context, id Digest, m *Manifest) (shelve
 		last = max(last, r.Seq)
 	}
 	r := newRecord(m.summary(id), last+1)
-	if err := x.write(func(b *batch) error { return b.setRecord(m.Stream, id, r) }); err != nil {
-		return shelved{}, err
-	}
 	err = x.write(func(b *batch) error {
+		if err := b.setRecord(m.Stream, id, r); err != nil {
+			return err
+		}
 		for _, e := range m.Entries {
 			if e.Kind == KindEvidence {
 				continue // it is read by way of the manifest
@@ -209,13 +209,10 @@ func (x *index) addSnapshot(ctx context.Context, id Digest, m *Manifest) (shelve
 				return err
 			}
 		}
-		return context.Cause(ctx)
+		r.Whole = true
+		return errors.Join(context.Cause(ctx), b.setRecord(m.Stream, id, r))
 	})
 	if err != nil {
-		return shelved{}, err
-	}
-	r.Whole = true
-	if err := x.write(func(b *batch) error { return b.setRecord(m.Stream, id, r) }); err != nil {
 		return shelved{}, err
 	}
 	return r.shelved(m.Stream, id), nil
@@ -227,7 +224,7 @@ func (x *index) dropSnapshots(ctx context.Context, stream string, drop map[Diges
 		return nil
 	}
 	seqs := make(map[uint32]bool)
-	err := x.write(func(b *batch) error {
+	return x.write(func(b *batch) error {
 		for id, r := range drop {
 			seqs[r.Seq] = true
 			r.Whole = false
@@ -235,23 +232,15 @@ func (x *index) dropSnapshots(ctx context.Context, stream string, drop map[Diges
 				return err
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = x.write(func(b *batch) error {
-		return scan(ctx, x.db, entryPrefix(stream), false, func(key, _ []byte) error {
+		err := scan(ctx, x.db, entryPrefix(stream), false, func(key, _ []byte) error {
 			if !seqs[entrySeq(key)] {
 				return nil
 			}
 			return b.delete(slices.Clone(key))
 		})
-	})
-	if err != nil {
-		return err
-	}
-	return x.write(func(b *batch) error {
+		if err != nil {
+			return err
+		}
 		for id := range drop {
 			if err := b.delete(recordKey(stream, id)); err != nil {
 				return err

@@ -178,7 +178,6 @@ func (p *planner) profile() streams.Profile {
 // choose returns what is wanted of one of upstream's lists.
 func (p *planner) choose(l *streams.Products) *streams.Products {
 	c := p.choice()
-	c.MaxVersions = p.s.MaxVersions
 	c.Skip = func(ped streams.Pedigree) bool {
 		_, broken := p.broken[pedigree{l.ContentID, ped.Product, ped.Version}]
 		return broken
@@ -194,25 +193,39 @@ func (p *planner) choice() streams.Choice {
 	return streams.Choice{Selections: p.selections, Bootloaders: p.maas() && !p.s.NoBootloaders}
 }
 
-// addList adds a list to the plan: the chosen versions, those that stay from
-// before, without what the profile's clients would refuse.
+// addList adds a list to the plan: the chosen versions and those that stay from
+// before, without what the profile's clients would refuse, and of the rest the
+// newest.
 func (p *planner) addList(plan *Plan, e *streams.Entry, chosen *streams.Products) {
 	p.carry(plan, chosen)
-	if p.s.MaxVersions > 0 {
-		chosen = chosen.Choose(streams.Choice{MaxVersions: p.s.MaxVersions})
-	}
 	if len(chosen.Products) == 0 || unwanted(chosen, plan.profile) {
 		return
 	}
 	conforming, findings := chosen.Conform(plan.profile)
+	if conforming != nil && p.s.MaxVersions > 0 {
+		conforming = conforming.Choose(streams.Choice{MaxVersions: p.s.MaxVersions})
+	}
 	for _, f := range findings {
-		plan.Warnings = append(plan.Warnings, fmt.Sprintf("left out, since MAAS %s refuses it: %s %s: %s", f.Profile, f.ContentID, f.Pedigree, f.Problem))
+		if !p.outdated(conforming, f.Pedigree) {
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf("left out, since MAAS %s refuses it: %s %s: %s", f.Profile, f.ContentID, f.Pedigree, f.Problem))
+		}
 	}
 	if conforming == nil {
 		return
 	}
 	plan.entries = append(plan.entries, e)
 	plan.lists = append(plan.lists, conforming)
+}
+
+// outdated reports whether a version would not be kept anyway: there are newer
+// ones enough.
+func (p *planner) outdated(kept *streams.Products, at streams.Pedigree) bool {
+	if kept == nil || at.Version == "" || p.s.MaxVersions == 0 {
+		return false
+	}
+	prod := kept.Product(at.Product)
+	return prod != nil && len(prod.Versions) == p.s.MaxVersions &&
+		!slices.ContainsFunc(prod.Versions, func(v *streams.Version) bool { return v.Name <= at.Version })
 }
 
 // unwanted reports whether l is a list of release notifications that the

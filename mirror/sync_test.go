@@ -56,6 +56,25 @@ func TestSyncSelection(t *testing.T) {
 	}
 }
 
+// A version that MAAS would refuse does not count towards the number to keep.
+func TestSyncRefusedVersion(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{NoBootloaders: true, CentOS: []string{}, Kernels: []string{"ga"}, Releases: []string{"noble"}})
+	newest := tree.Lists[0].Products[0].Versions[1]
+	newest.Items = slices.DeleteFunc(newest.Items, func(it *streamstest.Item) bool { return it.Name == "manifest" })
+	s := newSite(t, tree)
+	s.redefine(func(st *mirror.Stream) { st.MaxVersions = 1 })
+	res, err := s.sync()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"com.ubuntu.maas.stable:v3:boot:24.04:amd64:ga-24.04 20250717"}, s.versions()); diff != "" {
+		t.Errorf("published versions (-want +got):\n%s", diff)
+	}
+	if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "20250718") || !strings.Contains(res.Warnings[0], "manifest") {
+		t.Errorf("warnings %q", res.Warnings)
+	}
+}
+
 // A sync after a complete one asks upstream one conditional question, and
 // when nothing is new writes nothing.
 func TestSyncNothingNew(t *testing.T) {

@@ -52,7 +52,7 @@ type demoView struct {
 	KeyringURL  string         `json:"keyring_url"`
 	KeyringFile string         `json:"keyring_file"`
 	MAAS        string         `json:"maas"`        // the command line for a MAAS on this machine
-	MAASRemote  string         `json:"maas_remote"` // and for one that cannot read the file
+	MAASRemote  string         `json:"maas_remote"` // and for one that cannot read the file, as in a snap
 	Curl        []string       `json:"curl"`
 	Synced      *mirror.Result `json:"synced"`
 	Verified    *audit         `json:"verified,omitempty"` // with --once
@@ -202,10 +202,10 @@ func (v *demoView) print(w io.Writer, asJSON bool) error {
 	t := newTable(w)
 	t.row("boot source", v.BootSource)
 	t.row("keyring", v.KeyringURL)
-	t.row("", v.KeyringFile)
+	t.row("keyring file", v.KeyringFile)
 	if err := t.flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nMAAS on this machine, and elsewhere:\n  %s\n  %s\nTry:\n  %s\n", v.MAAS, v.MAASRemote, strings.Join(v.Curl, "\n  "))
+	_, err := fmt.Fprintf(w, "\nMAAS on this machine, and one that cannot read that file, as in a snap:\n  %s\n  %s\nTry:\n  %s\n", v.MAAS, v.MAASRemote, strings.Join(v.Curl, "\n  "))
 	return err
 }
