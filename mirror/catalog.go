@@ -197,6 +197,10 @@ func (r *reader) document(ctx context.Context, source string, p streams.Path, co
 	}
 	doc.digest = sha256.Sum256(doc.bytes)
 	text, signed, err := r.trust.open(doc.bytes, r.m.now())
+	if err != nil && got.NotModified {
+		// Another stream took these bytes from the same URL, with less to ask of them.
+		return r.document(ctx, source, p, false)
+	}
 	if err != nil {
 		return doc, nil, fmt.Errorf("%w: cannot believe %s: %w", ErrVerification, url, err)
 	}
@@ -339,16 +343,6 @@ func (c *catalog) contradiction() error {
 		}
 	}
 	return nil
-}
-
-// digest names the catalog's content: the same index and lists.
-func (c *catalog) digest() string {
-	h := sha256.New()
-	h.Write(c.index.digest[:])
-	for _, li := range c.lists {
-		h.Write(li.digest[:])
-	}
-	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
 // dates returns what a sync of c makes the accepted state.

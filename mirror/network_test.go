@@ -348,7 +348,7 @@ func TestFewConnections(t *testing.T) {
 		}
 	})
 	commit(t, in)
-	if refused > 20 {
+	if refused > 40 {
 		t.Errorf("upstream had to refuse %d times", refused)
 	}
 }

@@ -272,7 +272,6 @@ func TestSyncUpstreamMovesOn(t *testing.T) {
 // A product that vanishes upstream stays published, with the signed list that
 // vouches for it.
 func TestSyncVanished(t *testing.T) {
-	const centos = "com.ubuntu.maas.stable:centos-bases:8:amd64"
 	for _, vanish := range []struct {
 		summary string
 		change  func(*streamstest.Tree)
