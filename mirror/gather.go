@@ -78,7 +78,6 @@ func (f *fetcher) fetch(ctx context.Context, file *file) error {
 	if upstreamsFault(err) {
 		f.inARow.Add(1)
 		f.fail(file, err)
-		f.run.m.log.Warn("file not to be had", "stream", f.plan.Stream, "path", file.paths[0], "reason", err)
 		return nil
 	}
 	if err != nil {

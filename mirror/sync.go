@@ -133,7 +133,6 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 		return nil, err
 	}
 	if err != nil {
-		m.log.Error("sync failed", "stream", name, "seconds", m.now().Sub(started).Seconds(), "reason", err)
 		if ctx.Err() == nil {
 			err = errors.Join(err, m.noteLast(name, "failed", err.Error()))
 		}

@@ -146,28 +146,46 @@ func (b *bench) syncArgs(t *tree, base, store string) []string {
 	return []string{"mirror", "sync", base, "--store", store, "--keyring", t.keyring, "--name", "bench", "--path", "/bench/"}
 }
 
+// fresh makes a directory for one run. When done it is emptied, unless the tree
+// has many files: ext4 passes over inodes that were freed in the last minutes, one
+// by one, so that removing thousands would make the next run's creations slow.
+func (b *bench) fresh(t *tree) (dir string, done func(), err error) {
+	dir, err = os.MkdirTemp(b.dir, "run-")
+	return dir, func() {
+		if len(t.paths) < 1000 {
+			_ = os.RemoveAll(dir)
+		}
+	}, err
+}
+
 // sync mirrors the tree into a fresh store.
 func (b *bench) sync(ctx context.Context, t *tree, base string) (usage, error) {
-	store := filepath.Join(b.dir, "store")
-	defer os.RemoveAll(store)
-	return measure(ctx, b.oxbow, b.syncArgs(t, base, store)...)
+	store, done, err := b.fresh(t)
+	if err != nil {
+		return usage{}, err
+	}
+	defer done()
+	return measure(ctx, b.oxbow, b.syncArgs(t, base, filepath.Join(store, "store"))...)
 }
 
 // curl fetches the tree's files to disk with n processes.
 func (b *bench) curl(ctx context.Context, t *tree, base string, n int) (usage, error) {
-	out := filepath.Join(b.dir, "curl")
-	defer os.RemoveAll(out)
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	out, done, err := b.fresh(t)
+	if err != nil {
 		return usage{}, err
 	}
+	defer done()
 	script := fmt.Sprintf(`printf '%%s\n' "$@" | xargs -P %d -I{} curl -sSf --create-dirs -o %s/{} %s/{}`, n, out, base)
 	return measure(ctx, "sh", append([]string{"-c", script, "sh"}, t.paths...)...)
 }
 
 // curlConfig fetches the tree's files to disk with one process on eight connections.
 func (b *bench) curlConfig(ctx context.Context, t *tree, base string) (usage, error) {
-	out := filepath.Join(b.dir, "curl")
-	defer os.RemoveAll(out)
+	out, done, err := b.fresh(t)
+	if err != nil {
+		return usage{}, err
+	}
+	defer done()
 	var config strings.Builder
 	for _, p := range t.paths {
 		fmt.Fprintf(&config, "url = %s/%s\noutput = %s/%s\n", base, p, out, p)
