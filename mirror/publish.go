@@ -106,6 +106,10 @@ func (run *run) addDocument(ctx context.Context, man *cache.Manifest, kind cache
 // accept records the upstream state that is published now, so that the next
 // sync can tell what is new and what is older.
 func (m *Mirror) accept(p *planner, plan *Plan) error {
+	key, err := m.Key()
+	if err != nil {
+		return err
+	}
 	index, lists := p.c.dates()
 	last := &Last{Time: m.now().UTC().Truncate(time.Second), Outcome: "done"}
 	if len(plan.LeftOut) > 0 {
@@ -113,7 +117,7 @@ func (m *Mirror) accept(p *planner, plan *Plan) error {
 		last.Reason = fmt.Sprintf("%d versions left out; the first: %s", len(plan.LeftOut), plan.LeftOut[0])
 	}
 	return m.update(plan.Stream, func(st *state) {
-		st.Accepted = accepted{Index: index, Lists: lists, Wants: st.Stream.wants(), Whole: len(plan.LeftOut) == 0, Digest: p.c.index.digest.String()}
+		st.Accepted = accepted{Index: index, Lists: lists, Wants: st.Stream.wants(), Whole: len(plan.LeftOut) == 0, Key: key.Fingerprint(), Digest: p.c.index.digest.String()}
 		st.Last = last
 	})
 }

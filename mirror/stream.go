@@ -195,10 +195,11 @@ type state struct {
 // older document is what a rollback attack shows.
 type accepted struct {
 	Index  time.Time            `json:"index,omitzero"`
-	Lists  map[string]time.Time `json:"lists,omitempty"` // by content id
-	Wants  string               `json:"wants,omitempty"` // Stream.wants of the sync
-	Whole  bool                 `json:"whole,omitempty"` // nothing was left out
-	Digest string               `json:"digest,omitempty"`
+	Lists  map[string]time.Time `json:"lists,omitempty"`  // by content id
+	Wants  string               `json:"wants,omitempty"`  // Stream.wants of the sync
+	Key    string               `json:"key,omitempty"`    // fingerprint of the key that signed
+	Whole  bool                 `json:"whole,omitempty"`  // nothing was left out
+	Digest string               `json:"digest,omitempty"` // of upstream's index
 }
 
 // Last says how a stream's last sync ended. A sync that finds nothing new

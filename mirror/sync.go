@@ -106,12 +106,18 @@ func (m *Mirror) planner(s Stream, c *catalog) (*planner, error) {
 }
 
 // nothingNew reports whether upstream's index is the one that the last sync
-// accepted, that sync left nothing out, and the same is wanted still.
+// accepted, that sync left nothing out, and the same is wanted still under the
+// same signing key.
 func (m *Mirror) nothingNew(st *state, c *catalog) bool {
-	if !st.Accepted.Whole || st.Accepted.Wants != st.Stream.wants() || st.Accepted.Digest != c.index.digest.String() {
+	was := st.Accepted
+	if !was.Whole || was.Wants != st.Stream.wants() || was.Digest != c.index.digest.String() {
 		return false
 	}
-	_, err := m.store.Current(st.Stream.Name)
+	key, err := SiteKey(m.store.Files())
+	if err != nil || key.Fingerprint() != was.Key {
+		return false
+	}
+	_, err = m.store.Current(st.Stream.Name)
 	return err == nil
 }
 

@@ -385,3 +385,36 @@ func TestSyncSecondUpstream(t *testing.T) {
 		t.Errorf("with the first behind (-second upstream +site):\n%s", diff)
 	}
 }
+
+// With a new signing key the next sync signs everything again. The old key
+// stays in the keyring, for what it has signed.
+func TestSyncNewKey(t *testing.T) {
+	s := newSite(t, streamstest.MAAS(streamstest.Shape{}))
+	s.mustSync()
+	old := readPath(t, s.store, stable, "streams/v1/index.sjson")
+	if _, err := s.m.GenerateKey(streams.Ed25519, false); !errors.Is(err, mirror.ErrKeyExists) {
+		t.Errorf("a second key without being told to replace: %v", err)
+	}
+	if _, err := s.m.GenerateKey(streams.Ed25519, true); err != nil {
+		t.Fatal(err)
+	}
+	if res := s.mustSync(); !res.Changed || res.Fetched.Files != 0 {
+		t.Errorf("sync after a new key: %+v", res)
+	}
+	data, err := mirror.Keyring(s.store.Files())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyring, err := streams.ReadKeyring(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range [][]byte{old, readPath(t, s.store, stable, "streams/v1/index.sjson")} {
+		if _, err := keyring.Verify(doc, time.Now()); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(keyring.Keys()) != 2 {
+		t.Errorf("%d keys in the keyring, want the new and the old one", len(keyring.Keys()))
+	}
+}

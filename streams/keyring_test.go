@@ -94,7 +94,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"wrong checksum", strings.Replace(good, "\n=", "\n=A", 1), streams.ErrBadSignature},
 		{"text in the armor, after the checksum", strings.Replace(good, "-----END", "{}\n-----END", 1), streams.ErrBadSignature},
 		{"text in the armor's header", strings.Replace(good, sig, strings.Replace(sig, "\n\n", "\n{}\n\n", 1), 1), streams.ErrBadSignature},
-		{"a key in place of the signature", strings.Replace(good, sig, string(testKey[streams.Ed25519]().PublicArmored()), 1), streams.ErrBadSignature},
+		{"a key in place of the signature", strings.Replace(good, sig, string(streams.ArmorKeyring(testKey[streams.Ed25519]().Public())), 1), streams.ErrBadSignature},
 		{"a key in the signature block", strings.Replace(good, sig, rearmor(t, sig, func([]byte) []byte { return testKey[streams.Ed25519]().Public() }), 1), streams.ErrBadSignature},
 		{"an empty signature block", strings.Replace(good, sig, rearmor(t, sig, func([]byte) []byte { return nil }), 1), streams.ErrBadSignature},
 	}
@@ -261,8 +261,8 @@ func TestReadKeyring(t *testing.T) {
 	}{
 		{"one binary key", ed.Public(), both[:1]},
 		{"two binary keys", slices.Concat(ed.Public(), rsa.Public()), both},
-		{"one armored key", ed.PublicArmored(), both[:1]},
-		{"two armored blocks with text round them", slices.Concat([]byte("keys\n\n"), ed.PublicArmored(), []byte("and\n"), rsa.PublicArmored()), both},
+		{"one armored key", streams.ArmorKeyring(ed.Public()), both[:1]},
+		{"two armored blocks with text round them", slices.Concat([]byte("keys\n\n"), streams.ArmorKeyring(ed.Public()), []byte("and\n"), streams.ArmorKeyring(rsa.Public())), both},
 		{"a secret key", ed.Secret(), both[:1]},
 	}
 	for _, test := range tests {
@@ -280,7 +280,7 @@ func TestReadKeyring(t *testing.T) {
 }
 
 func TestReadKeyringRefuses(t *testing.T) {
-	sum := testKey[streams.Ed25519]().PublicArmored()
+	sum := streams.ArmorKeyring(testKey[streams.Ed25519]().Public())
 	sum[bytes.LastIndex(sum, []byte("\n="))+2] ^= 1
 	tests := []struct {
 		summary, data, want string
@@ -370,7 +370,7 @@ func FuzzReadKeyring(f *testing.F) {
 	key := testKey[streams.Ed25519]()
 	doc := []byte(clearsign(f, "{}"))
 	f.Add(key.Public())
-	f.Add(key.PublicArmored())
+	f.Add(streams.ArmorKeyring(key.Public()))
 	f.Add(key.Secret())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		ring, err := streams.ReadKeyring(data)

@@ -214,14 +214,14 @@ func (k *SigningKey) sign(w *bytes.Buffer, text []byte, at time.Time, sign signF
 // Public returns the public key as a binary keyring, the only form that gpgv reads.
 func (k *SigningKey) Public() []byte { return slices.Clone(k.public) }
 
-// PublicArmored returns the public key armored, for people and for MAAS' web form.
-func (k *SigningKey) PublicArmored() []byte { return enarmor(armorPublic, k.public) }
-
 // Secret returns the secret key armored and unencrypted, as [ReadSigningKey] reads it.
 func (k *SigningKey) Secret() []byte { return enarmor(armorSecret, k.secret) }
 
 // Fingerprint returns the fingerprint of the primary key in upper-case hex.
 func (k *SigningKey) Fingerprint() string { return fingerprint(k.entity) }
+
+// ArmorKeyring returns a binary keyring as text.
+func ArmorKeyring(keyring []byte) []byte { return enarmor(armorPublic, keyring) }
 
 func enarmor(kind string, body []byte) []byte {
 	var b bytes.Buffer

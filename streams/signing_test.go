@@ -24,8 +24,8 @@ func TestSigningKeyComesBackWhole(t *testing.T) {
 		if !bytes.Equal(read.Secret(), secret) || !bytes.Equal(read.Public(), key().Public()) || read.Fingerprint() != key().Fingerprint() {
 			t.Errorf("%s: another key was read than was written", kind)
 		}
-		if !bytes.HasPrefix(read.PublicArmored(), []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")) || bytes.Contains(read.PublicArmored(), []byte("PRIVATE")) {
-			t.Errorf("%s: the public key reads %s", kind, read.PublicArmored())
+		if !bytes.HasPrefix(streams.ArmorKeyring(read.Public()), []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")) || bytes.Contains(streams.ArmorKeyring(read.Public()), []byte("PRIVATE")) {
+			t.Errorf("%s: the public key reads %s", kind, streams.ArmorKeyring(read.Public()))
 		}
 	}
 }

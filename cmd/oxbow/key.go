@@ -84,7 +84,7 @@ func printKey(c *cli.Context, key *streams.SigningKey) error {
 }
 
 func keyShow(c *cli.Context) error {
-	key, err := readKey(c)
+	_, key, err := readKey(c)
 	if err != nil {
 		return err
 	}
@@ -92,35 +92,37 @@ func keyShow(c *cli.Context) error {
 }
 
 func keyExport(c *cli.Context) error {
-	key, err := readKey(c)
+	files, key, err := readKey(c)
 	if err != nil {
 		return err
 	}
-	out := key.Public()
-	switch {
-	case c.Bool("secret"):
-		out = key.Secret()
-	case c.Bool("armor"):
-		out = key.PublicArmored()
+	out := key.Secret()
+	if !c.Bool("secret") {
+		if out, err = mirror.Keyring(files); err != nil {
+			return err
+		}
+		if c.Bool("armor") {
+			out = streams.ArmorKeyring(out)
+		}
 	}
 	_, err = c.App.Writer.Write(out)
 	return err
 }
 
 // readKey reads the signing key of a store that another process may have.
-func readKey(c *cli.Context) (*streams.SigningKey, error) {
+func readKey(c *cli.Context) (*cache.Files, *streams.SigningKey, error) {
 	if err := noArgs(c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	files, err := openFiles(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	key, err := mirror.SiteKey(files)
 	if errors.Is(err, cache.ErrMiss) {
-		return nil, &hinted{errors.New("the site has no signing key yet"), "the first sync makes one, and so does `oxbow key generate`"}
+		return nil, nil, &hinted{errors.New("the site has no signing key yet"), "the first sync makes one, and so does `oxbow key generate`"}
 	}
-	return key, err
+	return files, key, err
 }
 
 func keyGenerate(c *cli.Context) error {

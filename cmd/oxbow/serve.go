@@ -47,11 +47,8 @@ func serveStore(ctx context.Context, s *cache.Store, ln net.Listener, log *slog.
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	var ring []byte
-	switch key, err := mirror.SiteKey(s.Files()); {
-	case err == nil:
-		ring = key.Public()
-	case !errors.Is(err, cache.ErrMiss):
+	ring, err := mirror.Keyring(s.Files())
+	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	base := "http://" + reachable(ln.Addr())
