@@ -109,17 +109,15 @@ type checker struct {
 	s    *Store
 	deep bool
 
-	kept []keptManifest
 	uses map[Digest]*use
+
+	// What the index says, as long as the snapshots are read.
+	records map[string]map[Digest]record
+	counts  map[string]map[uint32]int
 
 	mu     sync.Mutex // guards what follows
 	report *Report
 	proven map[Digest]blobFacts // to be recorded
-}
-
-type keptManifest struct {
-	id       Digest
-	manifest *Manifest
 }
 
 // use is what the kept snapshots say of a blob.
@@ -135,7 +133,8 @@ type use struct {
 // that the check could not be done; what it found is in the report. The store
 // may be in use meanwhile.
 func (s *Store) Check(ctx context.Context, o CheckOptions) (*Report, error) {
-	c := &checker{s: s, deep: o.Deep, report: &Report{Deep: o.Deep}, uses: make(map[Digest]*use), proven: make(map[Digest]blobFacts)}
+	c := &checker{s: s, deep: o.Deep, report: &Report{Deep: o.Deep},
+		uses: make(map[Digest]*use), proven: make(map[Digest]blobFacts)}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("cannot check the store: %w", err)
 	}
@@ -161,15 +160,22 @@ func (c *checker) run(ctx context.Context) error {
 
 // promises reads what the snapshots say, and compares it with the index.
 // Publications wait for as long, so that all of it is one state.
-func (c *checker) promises(ctx context.Context) error {
+func (c *checker) promises(ctx context.Context) (err error) {
 	if err := c.s.index.takeTurn(ctx); err != nil {
 		return err
 	}
 	defer c.s.index.endTurn()
+	if c.records, err = c.s.index.records(ctx); err != nil {
+		return err
+	}
+	if c.counts, err = c.s.index.countEntries(ctx); err != nil {
+		return err
+	}
 	if err := c.manifests(ctx); err != nil {
 		return err
 	}
-	return c.index(ctx)
+	c.extraRecords()
+	return nil
 }
 
 func (c *checker) fault(p Problem) {
@@ -187,7 +193,7 @@ func (c *checker) note(p Problem) {
 const (
 	remedySync     = "remove the file, run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
 	remedyFetch    = "run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
-	remedyManifest = "the snapshot is lost unless a copy of the file is put back; `oxbow mirror sync` publishes a new one"
+	remedyManifest = "put the file back from a backup; or give up the stream's older snapshots: while no oxbow is running, remove current/STREAM, then run `oxbow mirror sync`"
 	remedyIndex    = "run `oxbow store rebuild`"
 	remedySweep    = "`oxbow store sweep` removes it"
 )
@@ -223,6 +229,9 @@ func (c *checker) chain(ctx context.Context, stream string, kept map[Digest]bool
 		m, err := c.s.files.Manifest(stream, id)
 		if err == nil {
 			c.keep(id, m)
+			if err := c.compareIndex(ctx, id, m); err != nil {
+				return err
+			}
 			id, absent = m.Parent, MissingManifest
 			continue
 		}
@@ -242,7 +251,6 @@ func (c *checker) chain(ctx context.Context, stream string, kept map[Digest]bool
 
 func (c *checker) keep(id Digest, m *Manifest) {
 	c.report.Snapshots++
-	c.kept = append(c.kept, keptManifest{id, m})
 	for _, e := range m.Entries {
 		if e.Kind == KindKnown {
 			continue
@@ -262,7 +270,7 @@ func (c *checker) keep(id Digest, m *Manifest) {
 
 // others looks at the manifests that no chain leads to.
 func (c *checker) others(ctx context.Context, kept map[string]map[Digest]bool) error {
-	streams, err := c.s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	streams, err := c.s.files.archived()
 	if err != nil {
 		return err
 	}
@@ -276,6 +284,7 @@ func (c *checker) others(ctx context.Context, kept map[string]map[Digest]bool) e
 				return err
 			}
 			if !kept[stream][id] {
+				delete(c.records[stream], id) // what a failed publication left is no fault
 				c.note(Problem{Kind: Unpublished, File: manifestName(stream, id), Stream: stream, Snapshot: id, Remedy: remedySweep})
 			}
 		}
@@ -298,10 +307,6 @@ func (c *checker) partials(context.Context) error {
 func (c *checker) foreign(context.Context) error {
 	own := []string{formatFile, lockFile, streamsDir, path.Dir(blobsDir), snapshotsDir, currentDir, pinsDir, ingestDir, keysDir,
 		indexDir, indexDir + newSuffix, indexDir + openingSuffix, ballastFile, "oxbow.sock"}
-	digest := func(e fs.DirEntry) bool {
-		_, err := ParseDigest(e.Name())
-		return err == nil && e.Type().IsRegular()
-	}
 	stream := func(isDir bool) func(fs.DirEntry) bool {
 		return func(e fs.DirEntry) bool { return checkName(e.Name()) == nil && e.IsDir() == isDir }
 	}
@@ -317,18 +322,18 @@ func (c *checker) foreign(context.Context) error {
 		}},
 		{snapshotsDir, stream(true)},
 		{currentDir, stream(false)},
-		{pinsDir, digest},
+		{pinsDir, isDigest},
 	}
 	for i := range 256 {
 		shard := fmt.Sprintf("%02x", i)
-		places = append(places, place{path.Join(blobsDir, shard), func(e fs.DirEntry) bool { return digest(e) && e.Name()[:2] == shard }})
+		places = append(places, place{path.Join(blobsDir, shard), func(e fs.DirEntry) bool { return isDigest(e) && e.Name()[:2] == shard }})
 	}
-	streams, err := c.s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	streams, err := c.s.files.archived()
 	if err != nil {
 		return err
 	}
 	for _, name := range streams {
-		places = append(places, place{path.Join(snapshotsDir, name), digest})
+		places = append(places, place{path.Join(snapshotsDir, name), isDigest})
 	}
 	for _, p := range places {
 		list, err := c.s.files.readDir(p.dir)

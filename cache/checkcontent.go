@@ -50,7 +50,7 @@ func (c *checker) named(ctx context.Context, d Digest, u *use) error {
 		c.fault(p)
 		return nil
 	case err != nil:
-		return err
+		return c.unread(ctx, p, err)
 	case size != u.size:
 		p.Kind, p.Remedy, p.Detail = WrongSize, remedySync, fmt.Sprintf("%d bytes, not %d", size, u.size)
 		c.fault(p)
@@ -68,23 +68,32 @@ func (c *checker) named(ctx context.Context, d Digest, u *use) error {
 	}
 	if known && !c.deep && !facts.Proven.IsZero() {
 		same, err := c.compare(ctx, d, facts)
-		if same || err != nil {
-			return err
+		if err != nil {
+			return c.unread(ctx, p, err)
+		}
+		if same {
+			return nil
 		}
 	}
 	return c.proveNamed(ctx, p, facts, known)
 }
 
+// unread makes an error of reading one blob a finding, unless it is the end of
+// ctx: the others are read all the same.
+func (c *checker) unread(ctx context.Context, p Problem, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	p.Kind, p.Remedy, p.Detail = DamagedBlob, remedySync, err.Error()
+	c.fault(p)
+	return nil
+}
+
 // proveNamed hashes a blob, and has its fingerprint recorded.
 func (c *checker) proveNamed(ctx context.Context, p Problem, old blobFacts, known bool) error {
 	facts, err := c.s.prove(ctx, p.Digest)
-	if errors.Is(err, ErrCorrupt) {
-		p.Kind, p.Remedy, p.Detail = DamagedBlob, remedySync, err.Error()
-		c.fault(p)
-		return nil
-	}
 	if err != nil {
-		return err
+		return c.unread(ctx, p, err)
 	}
 	c.count(facts.Size)
 	if !known {
@@ -100,7 +109,7 @@ func (c *checker) proveNamed(ctx context.Context, p Problem, old blobFacts, know
 	return c.record(500)
 }
 
-// compare reads a blob and says whether it has the fingerprint of old.
+// compare reads a blob and says whether it has the fingerprint in facts.
 func (c *checker) compare(ctx context.Context, d Digest, facts blobFacts) (bool, error) {
 	f, err := c.s.files.Blob(d)
 	if err != nil {
@@ -122,13 +131,13 @@ func (c *checker) compare(ctx context.Context, d Digest, facts blobFacts) (bool,
 func (c *checker) unnamed(ctx context.Context, d Digest) error {
 	facts, err := c.s.prove(ctx, d)
 	switch {
-	case errors.Is(err, ErrCorrupt):
-		c.fault(Problem{Kind: DamagedBlob, Digest: d, File: blobName(d), Detail: err.Error() + ", and no snapshot names it", Remedy: remedyIndex})
-		return nil
 	case errors.Is(err, ErrMiss):
 		return nil // swept meanwhile
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	case err != nil:
-		return err
+		c.fault(Problem{Kind: DamagedBlob, Digest: d, File: blobName(d), Detail: err.Error() + ", and no snapshot names it", Remedy: remedyIndex})
+		return nil
 	}
 	c.count(facts.Size)
 	return nil
@@ -161,49 +170,41 @@ func (c *checker) record(least int) error {
 	return err
 }
 
-// index compares the entries in the index with those of the kept snapshots.
-func (c *checker) index(ctx context.Context) error {
-	records, err := c.s.index.records(ctx)
+// compareIndex compares the entries in the index with those of a kept snapshot.
+func (c *checker) compareIndex(ctx context.Context, id Digest, m *Manifest) error {
+	r, ok := c.records[m.Stream][id]
+	delete(c.records[m.Stream], id)
+	p := Problem{Kind: IndexLacks, Stream: m.Stream, Snapshot: id, Remedy: remedyIndex}
+	if sh := c.s.index.shelf(m.Stream); !ok || !r.Whole || sh == nil || !sh.has(id) {
+		p.Detail = "the index does not have the snapshot"
+		c.fault(p)
+		return nil
+	}
+	lacks, have, err := c.s.index.compareEntries(ctx, m, r.Seq)
 	if err != nil {
 		return err
 	}
-	counts, err := c.s.index.countEntries(ctx)
-	if err != nil {
-		return err
+	if len(lacks) > 0 {
+		p.Path, p.Digest, p.Others = lacks[0].Path, lacks[0].Digest, len(lacks)-1
+		p.Detail = "the index does not have the entry, or has another"
+		c.fault(p)
 	}
-	for _, k := range c.kept {
-		m := k.manifest
-		r, ok := records[m.Stream][k.id]
-		delete(records[m.Stream], k.id)
-		p := Problem{Kind: IndexLacks, Stream: m.Stream, Snapshot: k.id, Remedy: remedyIndex}
-		if sh := c.s.index.shelf(m.Stream); !ok || !r.Whole || sh == nil || !sh.has(k.id) {
-			p.Detail = "the index does not have the snapshot"
-			c.fault(p)
-			continue
-		}
-		lacks, want, err := c.s.index.compareEntries(ctx, m, r.Seq)
-		if err != nil {
-			return err
-		}
-		for i, e := range lacks {
-			if i == 0 {
-				p.Path, p.Digest, p.Others = e.Path, e.Digest, len(lacks)-1
-				p.Detail = "the index does not have the entry, or has another"
-				c.fault(p)
-			}
-		}
-		if have := counts[m.Stream][r.Seq]; have > want-len(lacks) {
-			c.extra(m.Stream, k.id, have-(want-len(lacks)))
-		}
-	}
-	for stream, rest := range records {
-		for id, r := range rest {
-			if sh := c.s.index.shelf(stream); sh == nil || !sh.has(id) {
-				c.extra(stream, id, counts[stream][r.Seq])
-			}
-		}
+	if all := c.counts[m.Stream][r.Seq]; all > have {
+		c.extra(m.Stream, id, all-have)
 	}
 	return nil
+}
+
+// extraRecords reports what the index has of snapshots that are not there.
+// What it serves but has lost its manifest is reported as that.
+func (c *checker) extraRecords() {
+	for stream, rest := range c.records {
+		for id, r := range rest {
+			if sh := c.s.index.shelf(stream); sh == nil || !sh.has(id) {
+				c.extra(stream, id, c.counts[stream][r.Seq])
+			}
+		}
+	}
 }
 
 // facts looks for blobs that the index has and the files do not. Those that a

@@ -52,7 +52,6 @@ func (in *Ingest) commit(ctx context.Context) (proven, error) {
 	}
 	b, err := in.prove(ctx)
 	if errors.Is(err, ErrCorrupt) {
-		in.settle(in.owed.Load())
 		return proven{}, errors.Join(err, in.drop())
 	}
 	if err != nil {
@@ -157,21 +156,19 @@ func (s *Store) makeKnown(blobs ...proven) error {
 	for _, b := range blobs {
 		facts[b.Digest] = blobFacts{Size: b.Size, XXH64: b.xxh64, Proven: s.opts.Now()}
 	}
-	if err := s.roomForIndex(); err != nil {
-		return err
-	}
 	if err := s.index.putBlobs(facts); err != nil {
 		return err
 	}
+	aliases := make(map[string][]byte)
 	for _, b := range blobs {
-		if b.key == (Want{SHA256: b.Digest}).key() {
-			continue
-		}
-		if err := s.index.setNote(aliasNote(b.key), b.Digest[:]); err != nil {
-			return err
+		if b.key != (Want{SHA256: b.Digest}).key() {
+			aliases[aliasNote(b.key)] = b.Digest[:]
 		}
 	}
-	return nil
+	if len(aliases) == 0 {
+		return nil
+	}
+	return s.index.setNotes(aliases)
 }
 
 func blobDir(d Digest) string { return path.Dir(blobName(d)) }

@@ -19,7 +19,7 @@
 //	ballast                   space to give up when the disk is full
 //
 // The files are the truth. The index answers quickly what they say: which blobs there are, how large and of which fingerprint, and
-// what a path names in which snapshot. It is made anew from the files when it is lost.
+// what a path names in which snapshot. It is made anew from the files when it is lost or damaged, and completed when it is behind.
 //
 // # Order
 //

@@ -124,7 +124,7 @@ func openIndex(dir string, log *slog.Logger) (*index, error) {
 	return x, nil
 }
 
-var errOpening = errors.New("the process that opened it last died of it")
+var errOpening = errors.New("the process that opened it last died meanwhile")
 
 // open opens x.db. A file beside the index marks the attempt: Badger ends the
 // process on some kinds of damage, and the next attempt must not meet it again.

@@ -21,12 +21,11 @@ const catchUp = 4 << 20
 // from the writer's buffer; what landed beyond it is read back, from memory as a rule, once the frontier gets there. So writers
 // that share a file should take neighbouring extents in order: what is far ahead of the frontier has to be hashed in the end.
 type Ingest struct {
-	s       *Store
-	want    Want
-	key     string
-	epoch   int           // s.epoch before the first write
-	done    chan struct{} // closed when the next may begin
-	resumed bool
+	s     *Store
+	want  Want
+	key   string
+	epoch int           // s.epoch before the first write
+	done  chan struct{} // closed when the next may begin
 
 	prefix atomic.Int64 // the frontier: bytes from the first on that are there. It only grows, but for Reset.
 	owed   atomic.Int64 // this ingest's share of s.promised
@@ -43,6 +42,7 @@ type Ingest struct {
 	have       extents  // what is there
 	writing    extents  // what is being written
 	unrecorded extents  // what is there and not in record yet
+	resumed    bool     // it began with bytes of an earlier run
 	ended      bool
 }
 
@@ -140,9 +140,13 @@ func (in *Ingest) begin(ctx context.Context) error {
 	return nil
 }
 
-// Resumed reports whether the ingest holds bytes of an earlier run. If it then does not match, they may be to blame: Reset it and
-// fetch the content whole before blaming who sent it.
-func (in *Ingest) Resumed() bool { return in.resumed }
+// Resumed reports whether the ingest began with bytes of an earlier run. If it then does not match, they may be to blame: Reset
+// it, after which it is no longer resumed, and fetch the content whole before blaming who sent it.
+func (in *Ingest) Resumed() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.resumed
+}
 
 // Size returns the wanted size in bytes, or -1 where it is not known.
 func (in *Ingest) Size() int64 { return in.want.Size }
@@ -305,6 +309,7 @@ func (in *Ingest) Reset() error {
 	if err := in.openPart(); err != nil {
 		return fmt.Errorf("cannot reset ingest of %s: %w", in.key, in.s.full(err))
 	}
+	in.resumed = false
 	in.settle(in.owed.Load() - in.want.bound())
 	in.epoch = in.s.syncEpoch()
 	return nil
@@ -319,7 +324,7 @@ func (in *Ingest) drop() error {
 
 // forget makes nothing known of any bytes.
 func (in *Ingest) forget() {
-	in.have, in.unrecorded, in.resumed = nil, nil, false
+	in.have, in.unrecorded = nil, nil
 	in.sums = newSums(in.want)
 	in.hashed.Store(0)
 	in.prefix.Store(0)

@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/google/go-cmp/cmp"
@@ -21,6 +19,7 @@ import (
 
 // Whatever the order and the number of writers, the blob is the content, and the fingerprint is that of the content.
 func TestWritersInAnyOrderMakeTheSameBlob(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	sizes := []int{0, 1, 100, bufferSize, smallSize - 1, smallSize, smallSize + 1, 3*smallSize + 17, 5 << 20}
 	for seed := range uint64(27) {
@@ -81,9 +80,16 @@ func writeShuffled(t *testing.T, in *Ingest, data []byte, r *rand.Rand) {
 }
 
 func TestASequentialWriterIsHashedFromItsBuffer(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	data := content(5, 4<<20)
 	in := begin(t, s, wantOf(data))
+	unreadable, err := s.parts.OpenFile(in.key+partSuffix, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.f.Close()
+	in.f = unreadable
 	for off := 0; off < len(data); off += 64 << 10 {
 		if _, err := in.WriteAt(data[off:off+64<<10], int64(off)); err != nil {
 			t.Fatal(err)
@@ -95,10 +101,12 @@ func TestASequentialWriterIsHashedFromItsBuffer(t *testing.T) {
 	if _, err := in.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	wantBlob(t, s, data)
 }
 
 // What lies beyond the frontier is hashed a bounded amount at a time, so that nobody waits long.
 func TestCatchingUpIsBounded(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	data := content(6, 12<<20)
 	in := begin(t, s, wantOf(data))
@@ -121,6 +129,7 @@ func TestCatchingUpIsBounded(t *testing.T) {
 }
 
 func TestWriteAtRefuses(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	data := content(7, 1000)
 	in := begin(t, s, wantOf(data))
@@ -166,6 +175,7 @@ func TestWriteAtRefuses(t *testing.T) {
 }
 
 func TestBeginRefuses(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	for _, w := range []Want{
 		{Size: 1},
@@ -183,6 +193,7 @@ func TestBeginRefuses(t *testing.T) {
 
 // Every sum that is given has to fit, and a mismatch leaves nothing behind but the chance to start anew.
 func TestCommitProvesEverySum(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	seed := uint64(100)
 	for _, size := range []int{100, smallSize, 2<<20 + 3} {
@@ -255,6 +266,7 @@ func wantFrom(from string, good, bad []byte) Want {
 }
 
 func TestContentOfUnknownSizeIsBounded(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	data := content(10, 3<<20)
 	in := begin(t, s, Want{Size: -1, Limit: 4 << 20, SHA256: Sum(data)})
@@ -292,6 +304,7 @@ func TestContentOfUnknownSizeIsBounded(t *testing.T) {
 }
 
 func TestContentThatIsThereIsNotTakenInAgain(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	for _, size := range []int{50, 2 << 20} {
 		data := content(12, size)
@@ -327,6 +340,7 @@ func TestContentThatIsThereIsNotTakenInAgain(t *testing.T) {
 }
 
 func TestTheSecondOfTwoWaitsForTheFirst(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := createStore(t) // in the bubble, with all that Badger starts
 		data := content(13, 2<<20)
@@ -392,310 +406,4 @@ func TestTheSecondOfTwoWaitsForTheFirst(t *testing.T) {
 		}
 		wantBlob(t, s, data)
 	})
-}
-
-func TestCloseKeepsAndResetDrops(t *testing.T) {
-	s := createStore(t)
-	data := content(14, 4<<20)
-	in := begin(t, s, wantOf(data))
-	for _, off := range []int{0, 100_000, 3 << 20} {
-		if _, err := in.WriteAt(data[off:off+1000], int64(off)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	missing := in.Missing()
-	if in.Resumed() {
-		t.Error("a new ingest is called resumed")
-	}
-	if err := in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	key := "sha256-" + Sum(data).String()
-	wantNames(t, s, "ingest", key+".have", key+".part")
-	partials, err := s.Files().Partials()
-	if err != nil || len(partials) != 1 || partials[0].Modified.IsZero() {
-		t.Fatalf("partials: %v, %v", partials, err)
-	}
-	partials[0].Modified = time.Time{}
-	if diff := cmp.Diff(Partial{Key: key, Have: 3000, Size: 4 << 20}, partials[0]); diff != "" {
-		t.Error(diff)
-	}
-
-	in = begin(t, s, wantOf(data))
-	if diff := cmp.Diff(missing, in.Missing()); diff != "" || !in.Resumed() {
-		t.Errorf("resumed %v: %s", in.Resumed(), diff)
-	}
-	if done, err := s.removePartial(key); done || err != nil {
-		t.Errorf("a running ingest is removed: %v, %v", done, err)
-	}
-	if err := in.Reset(); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]Extent{{0, 4 << 20}}, in.Missing()); diff != "" || in.Resumed() {
-		t.Errorf("after reset, resumed %v: %s", in.Resumed(), diff)
-	}
-	if n := s.promised.Load(); n != 4<<20 {
-		t.Errorf("after reset, %d bytes are promised", n)
-	}
-	if _, err := in.WriteAt(data[:10], 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if done, err := s.removePartial(key); !done || err != nil {
-		t.Errorf("removePartial: %v, %v", done, err)
-	}
-	wantNames(t, s, "ingest")
-
-	in = begin(t, s, wantOf(data))
-	if err := in.Close(); err != nil {
-		t.Fatal(err)
-	}
-	wantNames(t, s, "ingest") // an ingest without a byte leaves nothing
-}
-
-func TestAfterACrashOnlyWhatIsMissingIsFetched(t *testing.T) {
-	for _, test := range []struct {
-		helper  string
-		written int64
-		writers int64
-	}{
-		{"sequential", crashSize / 2, 1},
-		{"parallel", crashSize / 4, 4},
-	} {
-		t.Run(test.helper, func(t *testing.T) {
-			s := createStore(t)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			p := startHelper(t, test.helper, s.dir)
-			p.await(t)
-			p.kill()
-
-			s = reopenStore(t, s.dir)
-			in := begin(t, s, wantOf(crashContent()))
-			lost := test.written
-			for _, e := range in.Missing() {
-				lost += e.Len
-			}
-			if lost -= crashSize; lost < 0 || lost > test.writers<<20 || !in.Resumed() {
-				t.Errorf("%d written bytes have to be fetched again, want at most 1 MiB for each of %d writers", lost, test.writers)
-			}
-			writeShuffled(t, in, crashContent(), rand.New(rand.NewPCG(1, 1)))
-			if _, err := in.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			wantBlob(t, s, crashContent())
-			wantNames(t, s, "ingest")
-		})
-	}
-}
-
-func TestSmallBlobsThatWereNotFlushedAreNotFetchedAgain(t *testing.T) {
-	s := createStore(t)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p := startHelper(t, "small", s.dir)
-	p.await(t)
-	p.kill()
-
-	s = reopenStore(t, s.dir)
-	for i := range 10 {
-		data := content(uint64(i), 1000+i)
-		if s.Has(Sum(data)) {
-			t.Error("a blob that was never flushed is there")
-		}
-		in := begin(t, s, wantOf(data))
-		if len(in.Missing()) != 0 || !in.Resumed() {
-			t.Errorf("missing %v, resumed %v", in.Missing(), in.Resumed())
-		}
-		if _, err := in.Commit(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	flush(t, s)
-	for i := range 10 {
-		wantBlob(t, s, content(uint64(i), 1000+i))
-	}
-}
-
-// What a power cut leaves in a small file is nobody's guess: it is believed only if it hashes.
-func TestATornSmallFileIsFetchedAgain(t *testing.T) {
-	s := createStore(t)
-	data := content(15, 1000)
-	name := filepath.Join(s.dir, "ingest", wantOf(data).key()+".part")
-	for _, left := range [][]byte{nil, data[:500], make([]byte, 1000), append(data[:1000:1000], 0)} {
-		if err := os.WriteFile(name, left, 0o444); err != nil {
-			t.Fatal(err)
-		}
-		in := begin(t, s, wantOf(data))
-		if diff := cmp.Diff([]Extent{{0, 1000}}, in.Missing()); diff != "" || in.Resumed() {
-			t.Errorf("%d bytes left: resumed %v: %s", len(left), in.Resumed(), diff)
-		}
-		if err := in.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ingest(t, s, data)
-	flush(t, s)
-	wantBlob(t, s, data)
-}
-
-// A record that claims more than is true costs a second fetch, never a wrong blob.
-func TestARecordIsNotBelieved(t *testing.T) {
-	s := createStore(t)
-	const mib = 1 << 20
-	for i, test := range []struct {
-		summary, record string
-		part            int64 // bytes that are there
-		missing         []Extent
-		corrupt         bool
-	}{
-		{"whole and true", "oxbow ingest 1 3145728\n0 3145728\n", 3 * mib, nil, false},
-		{"a line cut off", "oxbow ingest 1 3145728\n0 1048576\n10485", 3 * mib, []Extent{{mib, 2 * mib}}, false},
-		{"nonsense", "oxbow ingest 1 3145728\n-5 10\nfoo\n\n10 0\n9223372036854775807 2\n0 1048576\n", 3 * mib, []Extent{{mib, 2 * mib}}, false},
-		{"a shorter file", "oxbow ingest 1 3145728\n0 3145728\n", mib, []Extent{{mib, 2 * mib}}, false},
-		{"no record", "", 3 * mib, []Extent{{0, 3 * mib}}, false},
-		{"the record of a later version", "oxbow ingest 2 3145728\n0 3145728\n", 3 * mib, []Extent{{0, 3 * mib}}, false},
-		{"other bytes", "oxbow ingest 1 3145728\n0 3145728\n", 3 * mib, nil, true},
-	} {
-		t.Run(test.summary, func(t *testing.T) {
-			data := content(uint64(500+i), 3*mib)
-			part := data[:test.part]
-			if test.corrupt {
-				part = make([]byte, test.part)
-			}
-			name := filepath.Join(s.dir, "ingest", wantOf(data).key())
-			if err := errors.Join(os.WriteFile(name+".part", part, 0o644), os.WriteFile(name+".have", []byte(test.record), 0o644)); err != nil {
-				t.Fatal(err)
-			}
-			in := begin(t, s, wantOf(data))
-			if diff := cmp.Diff(test.missing, in.Missing()); diff != "" {
-				t.Error(diff)
-			}
-			if err := in.fill(data); err != nil {
-				t.Fatal(err)
-			}
-			_, err := in.Commit(t.Context())
-			if errors.Is(err, ErrCorrupt) != test.corrupt {
-				t.Errorf("commit: %v", err)
-			}
-			if test.corrupt {
-				if err := errors.Join(in.Reset(), in.fill(data)); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := in.Commit(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			wantBlob(t, s, data)
-		})
-	}
-}
-
-func FuzzReadRecord(f *testing.F) {
-	f.Add("oxbow ingest 1 100\n0 50\n60 10\n")
-	f.Add("oxbow ingest 1 -1\n9223372036854775807 1\n5 ")
-	f.Add("oxbow ingest 2 1\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		have, _, ok := readRecord(strings.NewReader(text))
-		if !ok && have != nil {
-			t.Errorf("%q is no record but has %v", text, have)
-		}
-		end := int64(-1)
-		for _, e := range have {
-			if e.Off <= end || e.Len <= 0 || e.end() < e.Off {
-				t.Fatalf("%q gives %v", text, have)
-			}
-			end = e.end()
-		}
-	})
-}
-
-func TestOpenClearsWaste(t *testing.T) {
-	s := createStore(t)
-	data := content(17, 2<<20)
-	in := begin(t, s, wantOf(data))
-	if _, err := in.WriteAt(data[:100], 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(in.Close(), s.Close()); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"write-ABC", "ballast", "sha256-00.have", "big.part", "small.part"} {
-		n := 10
-		if name == "big.part" {
-			n = smallSize
-		}
-		if err := os.WriteFile(filepath.Join(s.dir, "ingest", name), make([]byte, n), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s = reopenStore(t, s.dir)
-	key := wantOf(data).key()
-	wantNames(t, s, "ingest", key+".have", key+".part", "small.part")
-}
-
-func TestPutMakesADocumentABlob(t *testing.T) {
-	s := createStore(t)
-	for _, size := range []int{0, 10, smallSize, 3 << 20} {
-		data := content(18, size)
-		for range 2 {
-			if d, err := s.Put(t.Context(), data); err != nil || d != Sum(data) {
-				t.Errorf("got %v, %v", d, err)
-			}
-		}
-		flush(t, s)
-		wantBlob(t, s, data)
-	}
-	if _, err := s.Blob(Digest{1}); !errors.Is(err, ErrMiss) {
-		t.Errorf("got %v, want ErrMiss", err)
-	}
-	if _, err := s.Files().ReadFile(Sum(content(18, 10)), 9); err == nil {
-		t.Error("ReadFile passes its limit")
-	}
-	if data, err := s.Files().ReadFile(Sum(content(18, 10)), 10); err != nil || string(data) != string(content(18, 10)) {
-		t.Errorf("ReadFile: %q, %v", data, err)
-	}
-}
-
-func TestExtents(t *testing.T) {
-	for seed := range uint64(200) {
-		r := rand.New(rand.NewPCG(seed, 2))
-		const size = 60
-		var set extents
-		var bytes [size]bool
-		for range 12 {
-			e := Extent{r.Int64N(size), 0}
-			e.Len = r.Int64N(size - e.Off)
-			overlap := false
-			for i := e.Off; i < e.end(); i++ {
-				overlap = overlap || bytes[i]
-				bytes[i] = true
-			}
-			if e.Len > 0 && set.overlaps(e) != overlap {
-				t.Fatalf("seed %d: %v overlaps %v: %v", seed, set, e, !overlap)
-			}
-			set = set.add(e)
-		}
-		var want, gaps extents
-		for i := range int64(size) {
-			if bytes[i] {
-				want = want.add(Extent{i, 1})
-			} else {
-				gaps = gaps.add(Extent{i, 1})
-			}
-		}
-		if diff := cmp.Diff(want, set); diff != "" {
-			t.Fatalf("seed %d: %s", seed, diff)
-		}
-		if diff := cmp.Diff([]Extent(gaps), set.missing(size)); diff != "" {
-			t.Fatalf("seed %d: %s", seed, diff)
-		}
-		if set.total()+gaps.total() != size || len(gaps) > 0 && gaps[0].Off == 0 && set.prefix() != 0 {
-			t.Fatalf("seed %d: %v", seed, set)
-		}
-	}
 }

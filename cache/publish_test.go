@@ -27,7 +27,9 @@ func put(t *testing.T, s *Store, kind Kind, path, text string) Entry {
 	return Entry{kind, d, int64(len(text)), path}
 }
 
-func known(path, text string) Entry { return Entry{KindKnown, Sum([]byte(text)), int64(len(text)), path} }
+func known(path, text string) Entry {
+	return Entry{KindKnown, Sum([]byte(text)), int64(len(text)), path}
+}
 
 // publish makes the entries the next snapshot of a stream.
 func publish(t *testing.T, s *Store, stream string, entries ...Entry) Digest {

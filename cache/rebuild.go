@@ -19,7 +19,7 @@ func (s *Store) settle(ctx context.Context) error {
 		return err
 	}
 	if !whole {
-		if err := s.fill(ctx, s.index); err != nil {
+		if err := s.fill(ctx, s.index, false); err != nil {
 			return fmt.Errorf("cannot make the index from the files: %w", err)
 		}
 	}
@@ -37,7 +37,11 @@ func (s *Store) Rebuild(ctx context.Context) error {
 	}
 	defer s.index.endTurn()
 	err := s.index.replace(func(new *index) error {
-		if err := s.fill(ctx, new); err != nil {
+		// A blob that nothing names may have got its name by a rename that no sync followed.
+		if err := s.disk.SyncFS(); err != nil {
+			return err
+		}
+		if err := s.fill(ctx, new, true); err != nil {
 			return err
 		}
 		return s.shelve(ctx, new)
@@ -48,42 +52,40 @@ func (s *Store) Rebuild(ctx context.Context) error {
 	return nil
 }
 
-// fill makes the blobs known that are in the store, and marks x as whole.
-func (s *Store) fill(ctx context.Context, x *index) error {
+// fill makes the blobs known that manifests name and that are in the store,
+// and marks x as whole. Others are read only if they are to be proven: who
+// opens a store does not wait for that, and who asks for their content later
+// has them proven then.
+func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 	named, err := s.named(ctx)
 	if err != nil {
 		return err
 	}
 	blobs := make(map[Digest]blobFacts)
-	total := 0
-	flush := func(limit int) error {
-		if len(blobs) < limit {
+	known, others := 0, 0
+	flush := func(least int) error {
+		if len(blobs) < least {
 			return nil
 		}
-		total += len(blobs)
+		known += len(blobs)
 		err := x.putBlobs(blobs)
 		clear(blobs)
 		return err
 	}
 	err = s.files.eachBlob(ctx, func(d Digest, size int64) error {
-		want, ok := named[d]
-		if !ok {
-			facts, err := s.prove(ctx, d)
-			if errors.Is(err, ErrCorrupt) {
-				s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
-				return s.disk.Remove(blobName(d))
-			}
-			if err != nil {
+		want, isNamed := named[d]
+		switch {
+		case isNamed && size == want:
+			blobs[d] = blobFacts{Size: size}
+		case isNamed:
+			s.log.Error("a blob has the wrong size and counts as missing", "digest", d.String(), "size", size, "want", want)
+		case proveOthers:
+			if err := s.proveOther(ctx, d, blobs); err != nil {
 				return err
 			}
-			blobs[d] = facts
-			return flush(batchRoom)
+		default:
+			others++
 		}
-		if size != want {
-			s.log.Error("a blob has the wrong size and counts as missing", "digest", d.String(), "size", size, "want", want)
-			return nil
-		}
-		blobs[d] = blobFacts{Size: size}
 		return flush(batchRoom)
 	})
 	if err == nil {
@@ -92,10 +94,25 @@ func (s *Store) fill(ctx context.Context, x *index) error {
 	if err != nil {
 		return err
 	}
-	if total > 0 || len(named) > 0 {
-		s.log.Warn("the index was made again from the files", "blobs", total)
+	if known+others > 0 || len(named) > 0 {
+		s.log.Warn("the index was made again from the files", "blobs", known, "unproven", others)
 	}
 	return x.setWhole()
+}
+
+// proveOther adds a blob that nothing names to blobs, or removes it if it is
+// damaged.
+func (s *Store) proveOther(ctx context.Context, d Digest, blobs map[Digest]blobFacts) error {
+	facts, err := s.prove(ctx, d)
+	if errors.Is(err, ErrCorrupt) {
+		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
+		return s.disk.Remove(blobName(d))
+	}
+	if err != nil {
+		return err
+	}
+	blobs[d] = facts
+	return nil
 }
 
 // named returns the blobs that any manifest names, with their sizes. Blobs are
@@ -103,7 +120,7 @@ func (s *Store) fill(ctx context.Context, x *index) error {
 // not.
 func (s *Store) named(ctx context.Context) (map[Digest]int64, error) {
 	sizes := make(map[Digest]int64)
-	streams, err := s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	streams, err := s.files.archived()
 	if err != nil {
 		return nil, err
 	}
@@ -131,21 +148,6 @@ func (s *Store) named(ctx context.Context) (map[Digest]int64, error) {
 	return sizes, nil
 }
 
-// manifests returns the ids of the manifests that a stream has, kept or not.
-func (f *Files) manifests(stream string) ([]Digest, error) {
-	names, err := f.names(path.Join(snapshotsDir, stream), func(string) bool { return true })
-	if err != nil {
-		return nil, err
-	}
-	var ids []Digest
-	for _, name := range names {
-		if id, err := ParseDigest(name); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	return ids, nil
-}
-
 // eachBlob calls visit with every file that is named like a blob, in the order
 // of their digests.
 func (f *Files) eachBlob(ctx context.Context, visit func(d Digest, size int64) error) error {
@@ -159,10 +161,10 @@ func (f *Files) eachBlob(ctx context.Context, visit func(d Digest, size int64) e
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			d, err := ParseDigest(e.Name())
-			if err != nil || int(d[0]) != i || !e.Type().IsRegular() {
+			if !isDigest(e) || e.Name()[:2] != path.Base(dir) {
 				continue
 			}
+			d, _ := ParseDigest(e.Name())
 			info, err := e.Info()
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // swept meanwhile

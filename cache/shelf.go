@@ -280,8 +280,8 @@ func (x *index) find(sh *shelf, from int, v View, path string) (e Entry, at int,
 }
 
 // compareEntries returns those entries of m that the index does not have, or
-// has otherwise, under the number seq, and how many it should have.
-func (x *index) compareEntries(ctx context.Context, m *Manifest, seq uint32) (lacks []Entry, want int, err error) {
+// has otherwise, under the number seq, and how many it has.
+func (x *index) compareEntries(ctx context.Context, m *Manifest, seq uint32) (lacks []Entry, have int, err error) {
 	err = x.view(func(txn *badger.Txn) error {
 		for _, e := range m.Entries {
 			if e.Kind == KindEvidence {
@@ -290,19 +290,23 @@ func (x *index) compareEntries(ctx context.Context, m *Manifest, seq uint32) (la
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			want++
 			item, err := txn.Get(entryKey(m.Stream, seq, e))
-			if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
+			if errors.Is(err, badger.ErrKeyNotFound) {
+				lacks = append(lacks, e)
+				continue
+			}
+			if err != nil {
 				return err
 			}
+			have++
 			got := Entry{Kind: e.Kind, Path: e.Path}
-			if err != nil || item.Value(got.setValue) != nil || got != e {
+			if item.Value(got.setValue) != nil || got != e {
 				lacks = append(lacks, e)
 			}
 		}
 		return nil
 	})
-	return lacks, want, err
+	return lacks, have, err
 }
 
 // countEntries counts the entries by stream and number.

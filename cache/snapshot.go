@@ -35,7 +35,7 @@ type Snapshot struct {
 
 // summary is m as a Snapshot, but for Current.
 func (m *Manifest) summary(id Digest) Snapshot {
-	s := Snapshot{ID: id, Stream: m.Stream, Created: m.Created, Parent: m.Parent, Reason: m.Reason, Entries: len(m.Entries)}
+	s := Snapshot{ID: id, Stream: m.Stream, Created: m.Created.UTC().Truncate(time.Second), Parent: m.Parent, Reason: m.Reason, Entries: len(m.Entries)}
 	seen := make(map[Digest]struct{}, len(m.Entries))
 	for _, e := range m.Entries {
 		switch e.Kind {
@@ -89,19 +89,47 @@ func currentName(stream string) string { return path.Join(currentDir, stream) }
 // published returns the names of the streams that have a current snapshot, in
 // order.
 func (f *Files) published() ([]string, error) {
-	return f.names(currentDir, func(name string) bool { return checkName(name) == nil })
+	return f.names(currentDir, func(e fs.DirEntry) bool { return checkName(e.Name()) == nil && e.Type().IsRegular() })
 }
 
-// names returns the accepted names in a directory, in order. A directory that
-// is not there holds none.
-func (f *Files) names(dir string, accept func(string) bool) ([]string, error) {
+// archived returns the names of the streams that have manifests, in order.
+func (f *Files) archived() ([]string, error) {
+	return f.names(snapshotsDir, func(e fs.DirEntry) bool { return checkName(e.Name()) == nil && e.IsDir() })
+}
+
+// manifests returns the ids of the manifests that a stream has, kept or not.
+func (f *Files) manifests(stream string) ([]Digest, error) {
+	return f.digests(path.Join(snapshotsDir, stream))
+}
+
+// pins returns the ids of the snapshots that are pinned.
+func (f *Files) pins() ([]Digest, error) { return f.digests(pinsDir) }
+
+// digests returns what the files in a directory are named after.
+func (f *Files) digests(dir string) ([]Digest, error) {
+	names, err := f.names(dir, isDigest)
+	ids := make([]Digest, len(names))
+	for i, name := range names {
+		ids[i], _ = ParseDigest(name)
+	}
+	return ids, err
+}
+
+func isDigest(e fs.DirEntry) bool {
+	_, err := ParseDigest(e.Name())
+	return err == nil && e.Type().IsRegular()
+}
+
+// names returns the names of the accepted entries of a directory, in order. A
+// directory that is not there has none.
+func (f *Files) names(dir string, accept func(fs.DirEntry) bool) ([]string, error) {
 	list, err := f.readDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, e := range list {
-		if accept(e.Name()) {
+		if accept(e) {
 			names = append(names, e.Name())
 		}
 	}

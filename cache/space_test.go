@@ -62,6 +62,7 @@ func fillDisk(t *testing.T, s *Store, leave int64) string {
 }
 
 func TestIngestLeavesTheReserveAlone(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	space, err := s.Space()
 	if err != nil || space.Reserve != 1<<20 || space.Free <= 0 || space.Total < space.Free {
@@ -114,6 +115,7 @@ func TestNoSpaceErrorSaysWhatToDo(t *testing.T) {
 
 // A disk that fills up behind our back stops the ingest, gives up the ballast, and takes nothing that was there.
 func TestADiskThatFillsUpKeepsThePartialAndGivesUpTheBallast(t *testing.T) {
+	t.Parallel()
 	s := createOnSmallDisk(t, "200m", -1, 48<<20)
 	before := content(70, 100)
 	ingest(t, s, before)
@@ -168,6 +170,7 @@ func TestADiskThatFillsUpKeepsThePartialAndGivesUpTheBallast(t *testing.T) {
 }
 
 func TestTheIndexIsNotWrittenOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	s := createOnSmallDisk(t, "150m", -1, -1)
 	staged := content(72, 100)
 	ingest(t, s, staged)
@@ -201,6 +204,7 @@ func TestTheIndexIsNotWrittenOnAFullDisk(t *testing.T) {
 }
 
 func TestTheBallastIsAllocatedAtOpenAndFollowsItsOption(t *testing.T) {
+	t.Parallel()
 	s := createOnSmallDisk(t, "200m", -1, 8<<20)
 	size := func() int64 {
 		st, err := s.root.Stat(ballastFile)
@@ -234,6 +238,7 @@ func TestTheBallastIsAllocatedAtOpenAndFollowsItsOption(t *testing.T) {
 }
 
 func TestFillRandomWritesAllOfIt(t *testing.T) {
+	t.Parallel()
 	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	if err != nil {
 		t.Fatal(err)

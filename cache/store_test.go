@@ -12,6 +12,7 @@ import (
 )
 
 func TestCreateMakesTheLayout(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	wantNames(t, s, ".", "FORMAT", "LOCK", "blobs", "current", "index", "ingest", "keys", "pins", "snapshots", "streams")
 	for i := range 256 {
@@ -28,6 +29,7 @@ func TestCreateMakesTheLayout(t *testing.T) {
 }
 
 func TestCreateTakesOnlyWhatIsItsOwn(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		summary string
 		have    []string // a name that ends in a slash is a directory
@@ -67,6 +69,7 @@ func TestCreateTakesOnlyWhatIsItsOwn(t *testing.T) {
 }
 
 func TestCreateMakesNoParents(t *testing.T) {
+	t.Parallel()
 	_, err := Create(filepath.Join(t.TempDir(), "mnt", "store"), testOptions(t))
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want that the parent is missing", err)
@@ -74,6 +77,7 @@ func TestCreateMakesNoParents(t *testing.T) {
 }
 
 func TestCreateOpensAStoreThatIsThere(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	ingest(t, s, []byte("kept"))
 	flush(t, s)
@@ -89,6 +93,7 @@ func TestCreateOpensAStoreThatIsThere(t *testing.T) {
 }
 
 func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	absent := filepath.Join(t.TempDir(), "absent")
 	empty := t.TempDir()
 	newer := t.TempDir()
@@ -122,6 +127,7 @@ func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestOpenMakesLostDirectoriesAnew(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -139,6 +145,7 @@ func TestOpenMakesLostDirectoriesAnew(t *testing.T) {
 }
 
 func TestASecondProcessIsToldWhoHasTheStore(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -146,7 +153,7 @@ func TestASecondProcessIsToldWhoHasTheStore(t *testing.T) {
 	if h, held := s.mustFiles(t).Holder(); held {
 		t.Errorf("a closed store is held by %v", h)
 	}
-	p := startHelper(t, "hold", s.dir)
+	p := startChild(t, "hold", s.dir)
 	p.await(t)
 
 	start := time.Now()
@@ -158,10 +165,10 @@ func TestASecondProcessIsToldWhoHasTheStore(t *testing.T) {
 	if !ok || !errors.Is(err, ErrLocked) {
 		t.Fatalf("got %v, want a LockedError", err)
 	}
-	if e.Holder.Command != "helper hold" || e.Holder.PID != p.cmd.Process.Pid || time.Since(e.Holder.Since).Abs() > time.Minute {
-		t.Errorf("the holder is said to be %+v, want \"helper hold\" with pid %d, since now", e.Holder, p.cmd.Process.Pid)
+	if e.Holder.Command != "child hold" || e.Holder.PID != p.cmd.Process.Pid || time.Since(e.Holder.Since).Abs() > time.Minute {
+		t.Errorf("the holder is said to be %+v, want \"child hold\" with pid %d, since now", e.Holder, p.cmd.Process.Pid)
 	}
-	text := fmt.Sprintf("store %s is in use by \"helper hold\" (pid %d, since %s): wait until it is done, or stop it",
+	text := fmt.Sprintf("store %s is in use by \"child hold\" (pid %d, since %s): wait until it is done, or stop it",
 		s.dir, p.cmd.Process.Pid, e.Holder.Since.Format(time.RFC3339))
 	if err.Error() != text {
 		t.Errorf("got  %v\nwant %s", err, text)
@@ -189,6 +196,7 @@ func (s *Store) mustFiles(t *testing.T) *Files {
 }
 
 func TestASecondOpenInTheSameProcessIsRefused(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	if _, err := Open(s.dir, testOptions(t)); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
@@ -200,6 +208,7 @@ func TestASecondOpenInTheSameProcessIsRefused(t *testing.T) {
 }
 
 func TestLookingForTheHolderDoesNotKeepAnyoneOut(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

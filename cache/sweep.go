@@ -87,7 +87,7 @@ func (s *Store) planSweep(ctx context.Context, plan *SweepPlan) error {
 	defer s.index.endTurn()
 	keep, err := s.keep(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; `oxbow store check` says more", err)
 	}
 	if err := s.sweepSnapshots(ctx, plan, keep); err != nil {
 		return err
@@ -117,7 +117,7 @@ func (s *Store) planSweep(ctx context.Context, plan *SweepPlan) error {
 func (s *Store) stale(p Partial) bool { return s.opts.Now().Sub(p.Modified) > partialAge }
 
 func (s *Store) sweepSnapshots(ctx context.Context, plan *SweepPlan, keep *keepers) error {
-	streams, err := s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	streams, err := s.files.archived()
 	if err != nil {
 		return err
 	}
@@ -169,16 +169,15 @@ func (s *Store) keep(ctx context.Context) (*keepers, error) {
 }
 
 func (s *Store) keepPinned(ctx context.Context, k *keepers) error {
-	pins, err := s.files.names(pinsDir, func(name string) bool { _, err := ParseDigest(name); return err == nil })
+	pins, err := s.files.pins()
 	if err != nil || len(pins) == 0 {
 		return err
 	}
-	streams, err := s.files.names(snapshotsDir, func(name string) bool { return checkName(name) == nil })
+	streams, err := s.files.archived()
 	if err != nil {
 		return err
 	}
-	for _, pin := range pins {
-		id, _ := ParseDigest(pin)
+	for _, id := range pins {
 		for _, stream := range streams {
 			err := s.keepSnapshot(ctx, k, stream, id)
 			if err != nil && !errors.Is(err, ErrNoSnapshot) {
@@ -213,7 +212,9 @@ func (p *SweepPlan) Execute(ctx context.Context) (SweepResult, error) {
 		return r, errors.New("cannot sweep: the plan was carried out already; make a new one")
 	}
 	p.done = true
-	if err := p.execute(ctx, &r); err != nil {
+	err := p.execute(ctx, &r)
+	p.s.restoreBallast()
+	if err != nil {
 		return r, fmt.Errorf("cannot sweep: %w", err)
 	}
 	return r, nil

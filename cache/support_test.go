@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -151,18 +152,18 @@ func wantNames(t *testing.T, s *Store, dir string, want ...string) {
 	}
 }
 
-// A process is this test binary, running one of the helpers below on a store.
+// A process is this test binary, running one of the parts below on a store.
 type process struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out io.Reader
 }
 
-// startHelper runs TestHelperProcess in a process of its own.
-func startHelper(t *testing.T, helper, dir string) *process {
+// startChild runs TestChildProcess in a process of its own.
+func startChild(t *testing.T, child, dir string) *process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$")
-	cmd.Env = append(os.Environ(), "OXBOW_TEST_HELPER="+helper, "OXBOW_TEST_STORE="+dir)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChildProcess$")
+	cmd.Env = append(os.Environ(), "OXBOW_TEST_CHILD="+child, "OXBOW_TEST_STORE="+dir)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -180,32 +181,32 @@ func startHelper(t *testing.T, helper, dir string) *process {
 	return p
 }
 
-// await returns when the helper has written one more byte.
+// await returns when the child has written one more byte.
 func (p *process) await(t *testing.T) {
 	t.Helper()
 	if _, err := io.ReadFull(p.out, make([]byte, 1)); err != nil {
-		t.Fatalf("helper: %v", err)
+		t.Fatalf("child: %v", err)
 	}
 }
 
-// kill ends the helper as a crash does.
+// kill ends the child as a crash does.
 func (p *process) kill() {
 	p.cmd.Process.Kill()
 	p.cmd.Wait()
 }
 
-// TestHelperProcess is no test: it is what other tests run as a second process.
-func TestHelperProcess(t *testing.T) {
-	helper := os.Getenv("OXBOW_TEST_HELPER")
-	if helper == "" {
-		t.Skip("runs only as a helper")
+// TestChildProcess is no test: it is what other tests run as a second process.
+func TestChildProcess(t *testing.T) {
+	child := os.Getenv("OXBOW_TEST_CHILD")
+	if child == "" {
+		t.Skip("runs only as a child")
 	}
-	s, err := Open(os.Getenv("OXBOW_TEST_STORE"), &Options{Owner: "helper " + helper, Reserve: 1 << 20, Ballast: -1})
+	s, err := Open(os.Getenv("OXBOW_TEST_STORE"), &Options{Owner: "child " + child, Reserve: 1 << 20, Ballast: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	beat := func() { os.Stdout.Write([]byte{'.'}) }
-	switch helper {
+	switch child {
 	case "hold":
 		beat()
 	case "sequential": // one writer, one beat for each chunk
@@ -248,6 +249,7 @@ func TestHelperProcess(t *testing.T) {
 		beat()
 	}
 	io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(s) // a store that nothing uses any more would be closed by the garbage collector
 }
 
 const (
