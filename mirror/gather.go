@@ -12,36 +12,36 @@ import (
 )
 
 // failures are the versions that cannot be had, with the reason.
-type failures map[pedigree]string
+type failures map[versionID]string
 
 // fetch gets every planned file into the store. It returns the versions that
 // upstream fails to deliver; an error means that the sync cannot go on.
-func (run *run) fetch(ctx context.Context, plan *Plan) (failures, error) {
-	if err := run.m.store.Room(plan.Fetch.Bytes); err != nil {
+func (r *run) fetch(ctx context.Context, plan *Plan) (failures, error) {
+	if err := r.m.store.Room(plan.Fetch.Bytes); err != nil {
 		return nil, err
 	}
-	run.t.begin(plan.Fetch)
-	f := &fetcher{run: run, plan: plan, failed: failures{}}
+	r.t.begin(plan.Fetch)
+	f := &fetcher{run: r, base: plan.base, failed: failures{}}
 	g, fetching := errgroup.WithContext(ctx)
-	g.SetLimit(run.workers())
+	g.SetLimit(r.workers())
 	for _, file := range plan.files {
-		if file.digest != (cache.Digest{}) {
-			run.lease.Add(file.digest)
-		}
 		if file.have {
 			continue
 		}
 		g.Go(func() error { return f.fetch(fetching, file) })
 	}
-	if err := g.Wait(); err != nil {
+	err := g.Wait()
+	r.fetched.Files += f.fetched.Files
+	r.fetched.Bytes += f.fetched.Bytes
+	if err != nil {
 		return nil, err
 	}
-	return f.failed, run.m.store.Flush(ctx)
+	return f.failed, r.m.store.Flush(ctx)
 }
 
-func (run *run) workers() int {
-	if run.o.Workers > 0 {
-		return run.o.Workers
+func (r *run) workers() int {
+	if r.o.Workers > 0 {
+		return r.o.Workers
 	}
 	return defaultWorkers
 }
@@ -49,13 +49,15 @@ func (run *run) workers() int {
 // A fetcher gets the files of one plan.
 type fetcher struct {
 	run  *run
-	plan *Plan
+	base string // of the metadata that the plan was made from
 
-	// inARow counts the files that failed since the last that arrived.
+	// inARow counts the files that upstream failed to deliver since the last that
+	// arrived.
 	inARow atomic.Int32
 
-	mu     sync.Mutex // guards failed, run.fetched
-	failed failures
+	mu      sync.Mutex // guards the rest
+	failed  failures
+	fetched Amount
 }
 
 // givenUp is how many files in a row may fail before the rest is not tried:
@@ -76,7 +78,9 @@ func (f *fetcher) fetch(ctx context.Context, file *file) error {
 		return context.Cause(ctx)
 	}
 	if upstreamsFault(err) {
-		f.inARow.Add(1)
+		if !errors.Is(err, ErrNotFound) && !errors.Is(err, cache.ErrCorrupt) {
+			f.inARow.Add(1) // upstream did not even answer
+		}
 		f.fail(file, err)
 		return nil
 	}
@@ -87,7 +91,7 @@ func (f *fetcher) fetch(ctx context.Context, file *file) error {
 	file.digest = blob.Digest
 	f.run.lease.Add(blob.Digest)
 	f.run.t.fileDone()
-	return f.remember(file)
+	return nil
 }
 
 // hopeless reports whether every version that needs the file is left out
@@ -95,8 +99,8 @@ func (f *fetcher) fetch(ctx context.Context, file *file) error {
 func (f *fetcher) hopeless(file *file) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, ped := range file.users {
-		if _, failed := f.failed[ped]; !failed {
+	for _, id := range file.users {
+		if _, failed := f.failed[id]; !failed {
 			return false
 		}
 	}
@@ -106,9 +110,9 @@ func (f *fetcher) hopeless(file *file) bool {
 func (f *fetcher) fail(file *file, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, ped := range file.users {
-		if _, failed := f.failed[ped]; !failed {
-			f.failed[ped] = err.Error()
+	for _, id := range file.users {
+		if _, failed := f.failed[id]; !failed {
+			f.failed[id] = err.Error()
 		}
 	}
 }
@@ -125,44 +129,35 @@ func (f *fetcher) get(ctx context.Context, file *file) (cache.Blob, error) {
 		return cache.Blob{}, err
 	}
 	defer in.Close()
-	var sources []string
-	for _, base := range f.sources() {
-		for _, p := range file.paths {
-			sources = append(sources, fileURL(base, p))
-		}
-	}
 	before := file.want.Size
 	for _, e := range in.Missing() {
 		before -= e.Len
 	}
 	f.run.t.bytes(before)
-	blob, err := f.run.m.client.Fetch(ctx, sources, in, file.want.Size, FetchOptions{Progress: f.run.t.bytes})
+	blob, err := f.run.m.client.Fetch(ctx, f.fileURLs(file), in, file.want.Size, FetchOptions{Progress: f.run.t.bytes})
 	if err == nil {
 		f.mu.Lock()
-		f.run.fetched.add(blob.Size - before)
+		f.fetched.add(blob.Size - before)
 		f.mu.Unlock()
 	}
 	return blob, err
 }
 
-// sources are the base URLs to fetch from: the one whose metadata was read,
-// then the others.
-func (f *fetcher) sources() []string {
-	all := []string{f.plan.Upstream}
-	for _, base := range f.run.r.s.Upstream {
-		if base != f.plan.Upstream {
-			all = append(all, base)
+// fileURLs returns where the file may be had: at the source whose metadata was
+// read, then at the others.
+func (f *fetcher) fileURLs(file *file) (urls []string) {
+	bases := []string{f.base}
+	for _, base := range f.run.reader.s.Upstream {
+		if base != f.base {
+			bases = append(bases, base)
 		}
 	}
-	return all
-}
-
-// remember records which content a sum other than SHA-256 stands for.
-func (f *fetcher) remember(file *file) error {
-	if file.want.SHA256 != (cache.Digest{}) {
-		return nil
+	for _, base := range bases {
+		for _, p := range file.paths {
+			urls = append(urls, fileURL(base, p))
+		}
 	}
-	return f.run.m.store.SetNote("sum "+file.key, []byte(file.digest.String()))
+	return urls
 }
 
 // upstreamsFault reports whether err means that this file cannot be had from

@@ -93,11 +93,10 @@ func (m *Mirror) ImportKey(secret []byte, replace bool) (*streams.SigningKey, er
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.sameKey(key) {
-		return key, nil
-	}
-	if err := m.retireKey(replace); err != nil {
-		return nil, err
+	if !m.sameKey(key) {
+		if err := m.retireKey(replace); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.store.WriteKey(siteKey, key.Secret()); err != nil {
 		return nil, err

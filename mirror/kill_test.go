@@ -68,7 +68,7 @@ func TestSyncKilled(t *testing.T) {
 	dir := s.store.Files().Dir()
 	endStore(t, s.store)
 
-	took := 500 * time.Millisecond
+	took := 300 * time.Millisecond
 	cut := 0
 	for i := range kills {
 		before := treeVersions(tree)
@@ -77,7 +77,7 @@ func TestSyncKilled(t *testing.T) {
 		tree.Trim(2)
 		s.upstream.Publish(tree)
 		s.upstream.SetFault(func(r *http.Request) streamstest.Fault {
-			return streamstest.Fault{BytesPerSecond: 10e6} // a sync that takes a while
+			return streamstest.Fault{BytesPerSecond: 30e6} // a sync that takes a while
 		})
 		started := time.Now()
 		if s.kill(dir, time.Duration(random.Int64N(int64(took)))) {

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"oxbow/cache"
@@ -28,12 +28,12 @@ type Plan struct {
 	Warnings   []string      `json:"warnings,omitempty"`
 	Lists      []PlannedList `json:"lists,omitempty"`
 
+	base     string // of the source
 	profile  streams.Profile
 	entries  []*streams.Entry // of the lists, in the same order
 	lists    []*streams.Products
-	evidence []list // older documents that vouch for carried versions
-	carried  map[pedigree]bool
-	files    []*file // distinct contents, largest first
+	evidence []document // older documents of upstream's that vouch for what stays from before
+	files    []*file    // distinct contents, largest first
 	byPath   map[streams.Path]*file
 }
 
@@ -51,35 +51,43 @@ type PlannedList struct {
 	Products  []PlannedProduct `json:"products"`
 }
 
+// A PlannedProduct names the versions of one product, in the order of the list.
 type PlannedProduct struct {
 	Name     string   `json:"name"`
 	Versions []string `json:"versions"`
 }
 
-// An Omission is something selected that is not published, and why.
+// An Omission is a version that was selected and is not published, and why.
 type Omission struct {
 	ContentID string `json:"content_id"`
-	Product   string `json:"product,omitempty"`
-	Version   string `json:"version,omitempty"`
-	Item      string `json:"item,omitempty"`
+	Product   string `json:"product"`
+	Version   string `json:"version"`
 	Reason    string `json:"reason"`
+
+	refused bool // by the profile: another try is no use while upstream stays the same
 }
 
 func (o Omission) String() string {
-	return fmt.Sprintf("%s %s: %s", o.ContentID, streams.Pedigree{Product: o.Product, Version: o.Version, Item: o.Item}, o.Reason)
+	return fmt.Sprintf("%s %s %s: %s", o.ContentID, o.Product, o.Version, o.Reason)
 }
 
-// pedigree names a version within the whole stream.
-type pedigree struct{ contentID, product, version string }
+// compare orders omissions by what they leave out.
+func (o Omission) compare(other Omission) int { return cmp.Compare(o.String(), other.String()) }
+
+// A versionID names a version within the whole stream.
+type versionID struct{ contentID, product, version string }
+
+func (id versionID) omission(reason string) Omission {
+	return Omission{ContentID: id.contentID, Product: id.product, Version: id.version, Reason: reason}
+}
 
 // A file is one distinct content that the published metadata will name.
 type file struct {
-	key    string // contentKey
 	want   cache.Want
 	digest cache.Digest // zero until known
 	have   bool
 	paths  []streams.Path
-	users  []pedigree // the versions that need it
+	users  []versionID // the versions that need it
 }
 
 // contentKey names a content by the strongest sum that upstream gives.
@@ -99,213 +107,17 @@ func wanted(it *streams.Item) cache.Want {
 	return w
 }
 
-// notifications is the datatype of lists that are no images: what MAAS up to
-// 3.7 shows its users about new releases of itself.
-const notifications = "release-notifications"
-
-// planner makes a plan. Broken versions are left out, and the previously
-// published ones of their product stay.
-type planner struct {
-	m          *Mirror
-	s          Stream
-	c          *catalog
-	prev       *published
-	broken     map[pedigree]Omission // upstream's versions that cannot be had
-	lost       map[pedigree]Omission // published versions that cannot be had any more
-	selections streams.Selections
-	offered    map[string]bool // every product that upstream lists
+// agrees reports whether it can be the same content as f.
+func (f *file) agrees(it *streams.Item) bool {
+	same := func(a, b []byte) bool { return a == nil || b == nil || bytes.Equal(a, b) }
+	var sum []byte
+	if !f.want.SHA256.IsZero() {
+		sum = f.want.SHA256[:]
+	}
+	return f.want.Size == it.Size && same(sum, it.SHA256) && same(f.want.SHA512, it.SHA512) && same(f.want.MD5, it.MD5)
 }
 
-func (p *planner) plan() (*Plan, error) {
-	var err error
-	if p.selections, err = p.s.selections(); err != nil {
-		return nil, err
-	}
-	p.offered = map[string]bool{}
-	for _, li := range p.c.lists {
-		for _, prod := range li.l.Products {
-			p.offered[prod.Name] = true
-		}
-	}
-	plan := &Plan{Stream: p.s.Name, Upstream: p.c.source, profile: p.profile(), carried: map[pedigree]bool{}, Warnings: slices.Clone(p.c.warnings)}
-	for _, li := range p.c.lists {
-		p.addList(plan, li.entry, p.choose(li.l))
-	}
-	p.addVanishedLists(plan)
-	for _, o := range p.broken {
-		plan.LeftOut = append(plan.LeftOut, o)
-	}
-	for _, o := range p.lost {
-		plan.LeftOut = append(plan.LeftOut, o)
-	}
-	slices.SortFunc(plan.LeftOut, func(a, b Omission) int { return cmp.Compare(a.String(), b.String()) })
-	plan.count()
-	clash, err := p.addFiles(plan)
-	if err != nil {
-		return nil, err
-	}
-	if clash != nil {
-		p.leaveOut(plan, *clash, "it names another content for a path of an earlier product")
-		return p.plan()
-	}
-	return plan, nil
-}
-
-// leaveOut notes that a version of plan cannot be had, for the next plan.
-func (p *planner) leaveOut(plan *Plan, ped pedigree, reason string) {
-	o := Omission{ContentID: ped.contentID, Product: ped.product, Version: ped.version, Reason: reason}
-	if plan.carried[ped] {
-		p.lost[ped] = o
-	} else {
-		p.broken[ped] = o
-	}
-}
-
-func (p *planner) maas() bool {
-	return p.s.Kind == KindMAAS || p.s.Kind == "" && p.c.x.MAAS()
-}
-
-func (p *planner) profile() streams.Profile {
-	switch {
-	case !p.maas():
-		return streams.Plain
-	case p.s.Profile == "":
-		return streams.All
-	}
-	return p.s.Profile
-}
-
-// choose returns what is wanted of one of upstream's lists.
-func (p *planner) choose(l *streams.Products) *streams.Products {
-	c := p.choice()
-	c.Skip = func(ped streams.Pedigree) bool {
-		_, broken := p.broken[pedigree{l.ContentID, ped.Product, ped.Version}]
-		return broken
-	}
-	if l.DataType == notifications {
-		// MAAS up to 3.7 wants every notification, whatever is selected.
-		c.Selections = nil
-	}
-	return l.Choose(c)
-}
-
-func (p *planner) choice() streams.Choice {
-	return streams.Choice{Selections: p.selections, Bootloaders: p.maas() && !p.s.NoBootloaders}
-}
-
-// addList adds a list to the plan: the chosen versions and those that stay from
-// before, without what the profile's clients would refuse, and of the rest the
-// newest.
-func (p *planner) addList(plan *Plan, e *streams.Entry, chosen *streams.Products) {
-	p.carry(plan, chosen)
-	if len(chosen.Products) == 0 || unwanted(chosen, plan.profile) {
-		return
-	}
-	conforming, findings := chosen.Conform(plan.profile)
-	if conforming != nil && p.s.MaxVersions > 0 {
-		conforming = conforming.Choose(streams.Choice{MaxVersions: p.s.MaxVersions})
-	}
-	for _, f := range findings {
-		if !p.outdated(conforming, f.Pedigree) {
-			plan.Warnings = append(plan.Warnings, fmt.Sprintf("left out, since MAAS %s refuses it: %s %s: %s", f.Profile, f.ContentID, f.Pedigree, f.Problem))
-		}
-	}
-	if conforming == nil {
-		return
-	}
-	plan.entries = append(plan.entries, e)
-	plan.lists = append(plan.lists, conforming)
-}
-
-// outdated reports whether a version would not be kept anyway: there are newer
-// ones enough.
-func (p *planner) outdated(kept *streams.Products, at streams.Pedigree) bool {
-	if kept == nil || at.Version == "" || p.s.MaxVersions == 0 {
-		return false
-	}
-	prod := kept.Product(at.Product)
-	return prod != nil && len(prod.Versions) == p.s.MaxVersions &&
-		!slices.ContainsFunc(prod.Versions, func(v *streams.Version) bool { return v.Name <= at.Version })
-}
-
-// unwanted reports whether l is a list of release notifications that the
-// profile does without: MAAS 3.8 refuses an index that names one.
-func unwanted(l *streams.Products, p streams.Profile) bool {
-	return l.DataType == notifications && (p == streams.All || p == streams.V38)
-}
-
-// carry lays the previously published versions into chosen that stay: all of
-// a product that vanished upstream, and those beside a version that is left
-// out now. Each needs the signed document that once listed it.
-func (p *planner) carry(plan *Plan, chosen *streams.Products) {
-	before := p.prev.list(chosen.ContentID)
-	if before == nil {
-		return
-	}
-	for _, prod := range before.Products {
-		if p.offered[prod.Name] && !p.anyBroken(chosen.ContentID, prod.Name) {
-			continue
-		}
-		for _, v := range prod.Versions {
-			ped := pedigree{chosen.ContentID, prod.Name, v.Name}
-			if _, gone := p.lost[ped]; gone || chosen.Version(prod.Name, v.Name) != nil {
-				continue
-			}
-			p.carryVersion(plan, chosen, ped)
-		}
-	}
-}
-
-func (p *planner) anyBroken(contentID, product string) bool {
-	for ped := range p.broken {
-		if ped.contentID == contentID && ped.product == product {
-			return true
-		}
-	}
-	return false
-}
-
-func (p *planner) carryVersion(plan *Plan, chosen *streams.Products, ped pedigree) {
-	voucher := p.prev.voucher(ped.contentID, ped.product, ped.version)
-	if voucher == nil {
-		return
-	}
-	// The selection may have changed since.
-	still := voucher.l.Choose(p.choice())
-	v := still.Version(ped.product, ped.version)
-	if v == nil {
-		return
-	}
-	chosen.AddVersion(still.Product(ped.product), v)
-	plan.carried[ped] = true
-	if !p.current(voucher.document) && !slices.ContainsFunc(plan.evidence, func(li list) bool { return li.digest == voucher.digest }) {
-		plan.evidence = append(plan.evidence, *voucher)
-	}
-}
-
-// current reports whether doc is one of upstream's documents of this plan.
-func (p *planner) current(doc document) bool {
-	return slices.ContainsFunc(p.c.lists, func(li list) bool { return li.digest == doc.digest })
-}
-
-// addVanishedLists keeps the published lists that upstream's index no longer names.
-func (p *planner) addVanishedLists(plan *Plan) {
-	for _, before := range p.prev.lists {
-		if slices.ContainsFunc(p.c.lists, func(li list) bool { return li.l.ContentID == before.ContentID }) {
-			continue
-		}
-		for i := range p.prev.evidence {
-			li := &p.prev.evidence[i]
-			if li.l.ContentID != before.ContentID {
-				continue
-			}
-			nothing := li.l.Choose(streams.Choice{Skip: func(streams.Pedigree) bool { return true }})
-			p.addList(plan, p.prev.entry(before.ContentID, li.path), nothing)
-			break
-		}
-	}
-}
-
+// count fills in what a plan tells of itself.
 func (plan *Plan) count() {
 	for _, l := range plan.lists {
 		pl := PlannedList{ContentID: l.ContentID}
@@ -323,66 +135,14 @@ func (plan *Plan) count() {
 	}
 }
 
-// addFiles finds the distinct contents of the planned lists, and which of them
-// the store has. A version that claims a path for another content than an
-// earlier one is returned: one path cannot serve both.
-func (p *planner) addFiles(plan *Plan) (clash *pedigree, err error) {
-	byKey := map[string]*file{}
-	byPath := map[streams.Path]*file{}
-	for ped, it := range plan.items() {
-		f := byPath[it.Path]
-		if f != nil && !f.agrees(it) {
-			return &ped, nil
-		}
-		if f == nil {
-			key := contentKey(it)
-			if f = byKey[key]; f == nil {
-				f = &file{want: wanted(it), key: key}
-				if err := p.m.locate(f); err != nil {
-					return nil, err
-				}
-				byKey[key] = f
-				plan.files = append(plan.files, f)
-			}
-			byPath[it.Path] = f
-			f.paths = append(f.paths, it.Path)
-		}
-		if n := len(f.users); n == 0 || f.users[n-1] != ped {
-			f.users = append(f.users, ped)
-		}
-	}
-	plan.byPath = byPath
-	for _, f := range plan.files {
-		if f.have {
-			plan.Kept.add(f.want.Size)
-		} else {
-			plan.Fetch.add(f.want.Size)
-		}
-	}
-	slices.SortStableFunc(plan.files, func(a, b *file) int { return cmp.Compare(b.want.Size, a.want.Size) })
-	return nil, nil
-}
-
-// agrees reports whether it can be the same content as f.
-func (f *file) agrees(it *streams.Item) bool {
-	same := func(a, b []byte) bool { return a == nil || b == nil || bytes.Equal(a, b) }
-	var sum []byte
-	if f.want.SHA256 != (cache.Digest{}) {
-		sum = f.want.SHA256[:]
-	}
-	return f.want.Size == it.Size && same(sum, it.SHA256) && same(f.want.SHA512, it.SHA512) && same(f.want.MD5, it.MD5)
-}
-
-// items yields every item that is a file, with the version it belongs to.
-func (plan *Plan) items() func(yield func(pedigree, *streams.Item) bool) {
-	return func(yield func(pedigree, *streams.Item) bool) {
+// versions yields every planned version.
+func (plan *Plan) versions() iter.Seq2[versionID, *streams.Version] {
+	return func(yield func(versionID, *streams.Version) bool) {
 		for _, l := range plan.lists {
 			for _, prod := range l.Products {
 				for _, v := range prod.Versions {
-					for _, it := range v.Items {
-						if it.Path != "" && !yield(pedigree{l.ContentID, prod.Name, v.Name}, it) {
-							return
-						}
+					if !yield(versionID{l.ContentID, prod.Name, v.Name}, v) {
+						return
 					}
 				}
 			}
@@ -390,23 +150,72 @@ func (plan *Plan) items() func(yield func(pedigree, *streams.Item) bool) {
 	}
 }
 
-// locate finds out whether the store has the file. Which content a sum other
-// than SHA-256 stands for is a fact of the index: when that is lost, the file
-// is fetched again.
-func (m *Mirror) locate(f *file) error {
-	f.digest = f.want.SHA256
-	if f.digest == (cache.Digest{}) {
-		note, err := m.store.Note("sum " + f.key)
-		if errors.Is(err, cache.ErrMiss) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if f.digest, err = cache.ParseDigest(string(note)); err != nil {
-			return nil
+// addFiles finds the distinct contents of the planned versions, and which of them
+// the store has. One path cannot serve two contents: a version that wants another
+// one than upstream's current metadata does, or than an earlier version, is
+// returned instead.
+func (plan *Plan) addFiles(p *planner) (clash versionID, found bool) {
+	byKey := map[string]*file{}
+	plan.byPath = map[streams.Path]*file{}
+	for _, carried := range []bool{false, true} {
+		for id, v := range plan.versions() {
+			if (p.carried[id] != nil) != carried {
+				continue
+			}
+			if !plan.addVersion(byKey, id, v) {
+				return id, true
+			}
 		}
 	}
-	f.have = m.store.Has(f.digest)
-	return nil
+	for _, f := range plan.files {
+		p.locate(f)
+		if f.have {
+			plan.Kept.add(f.want.Size)
+		} else {
+			plan.Fetch.add(f.want.Size)
+		}
+	}
+	slices.SortStableFunc(plan.files, func(a, b *file) int { return cmp.Compare(b.want.Size, a.want.Size) })
+	return versionID{}, false
+}
+
+// addVersion adds the files of a version. It is false if one of its paths stands
+// for another content already.
+func (plan *Plan) addVersion(byKey map[string]*file, id versionID, v *streams.Version) bool {
+	for _, it := range v.Items {
+		if it.Path == "" {
+			continue
+		}
+		f := plan.byPath[it.Path]
+		if f != nil && !f.agrees(it) {
+			return false
+		}
+		if f == nil {
+			key := contentKey(it)
+			if f = byKey[key]; f == nil {
+				f = &file{want: wanted(it)}
+				byKey[key] = f
+				plan.files = append(plan.files, f)
+			}
+			plan.byPath[it.Path] = f
+			f.paths = append(f.paths, it.Path)
+		}
+		if n := len(f.users); n == 0 || f.users[n-1] != id {
+			f.users = append(f.users, id)
+		}
+	}
+	return true
+}
+
+// locate finds out whether the store has a file, which the lease covers from
+// before the question on.
+func (p *planner) locate(f *file) {
+	if !f.want.SHA256.IsZero() {
+		p.lease.Add(f.want.SHA256)
+	}
+	f.digest, f.have = p.m.store.Locate(f.want)
+	if f.have && f.want.SHA256.IsZero() {
+		p.lease.Add(f.digest)
+		f.digest, f.have = p.m.store.Locate(f.want)
+	}
 }

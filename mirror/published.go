@@ -1,28 +1,31 @@
 package mirror
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"net/url"
-	"path"
+	"slices"
 	"strings"
 
 	"oxbow/cache"
 	"oxbow/streams"
 )
 
-// published is what a stream shows its clients now. The zero value stands for
-// a stream without a snapshot.
+// published is what a stream shows its clients now. A stream without a snapshot
+// has no manifest.
 type published struct {
 	id        cache.Digest
 	manifest  *cache.Manifest
 	documents map[string][]byte // site documents by path
-	index     *streams.Index    // nil without a snapshot
+	index     *streams.Index
 	lists     []*streams.Products
-	evidence  []list // upstream's documents that vouch for it, newest first
+	evidence  []list // upstream's lists that vouch for it, without entries
 }
 
-// published reads the current snapshot of a stream.
+// published reads the current snapshot of a stream. Metadata of ours that is
+// lost or damaged is made anew by the next publication, and so it is only warned
+// of; what it alone tells, which versions to keep that upstream no longer has,
+// is lost with it.
 func (m *Mirror) published(name string) (*published, error) {
 	snap, err := m.store.Current(name)
 	if errors.Is(err, cache.ErrNoSnapshot) {
@@ -36,29 +39,44 @@ func (m *Mirror) published(name string) (*published, error) {
 		return nil, err
 	}
 	p := &published{id: snap.ID, manifest: man, documents: map[string][]byte{}}
-	for _, e := range man.Entries {
-		switch e.Kind {
-		case cache.KindSite:
-			if p.documents[e.Path], err = m.readBlob(e.Digest); err != nil {
-				return nil, fmt.Errorf("cannot read %s of snapshot %s: %w", e.Path, snap.ID, err)
-			}
-		case cache.KindUpstream, cache.KindEvidence:
-			if err := m.addEvidence(p, e); err != nil {
-				return nil, fmt.Errorf("cannot read %s of snapshot %s: %w", e.Path, snap.ID, err)
-			}
+	if err := p.read(m.store.Files()); err != nil {
+		m.log.Error("the published metadata is damaged and will be made anew", "stream", name, "snapshot", snap.ID, "reason", err)
+		p.documents, p.index, p.lists = nil, nil, nil
+	}
+	return p, nil
+}
+
+// read opens the documents of the snapshot.
+func (p *published) read(f *cache.Files) error {
+	for _, e := range p.manifest.Entries {
+		if e.Kind != cache.KindSite && e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence {
+			continue
+		}
+		data, err := f.ReadFile(e.Digest, streams.MaxDocument)
+		if err == nil && cache.Sum(data) != e.Digest {
+			err = cache.ErrCorrupt
+		}
+		if err == nil && e.Kind != cache.KindSite {
+			err = p.addEvidence(e, data)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot read %s: %w", e.Path, err)
+		}
+		if e.Kind == cache.KindSite {
+			p.documents[e.Path] = data
 		}
 	}
-	return p, p.parse()
+	return p.parse()
 }
 
 // parse reads the site's own metadata: what clients were told last.
 func (p *published) parse() (err error) {
-	p.index, err = streams.ParseIndex(p.documents[string(unsignedIndex)])
+	p.index, err = streams.ParseIndex(p.document(unsignedIndex))
 	if err != nil {
 		return fmt.Errorf("cannot read the published index: %w", err)
 	}
 	for _, e := range p.index.Entries {
-		l, err := streams.ParseProducts(p.documents[string(e.Path)])
+		l, err := streams.ParseProducts(p.document(e.Path))
 		if err != nil {
 			return fmt.Errorf("cannot read the published list %s: %w", e.ContentID, err)
 		}
@@ -67,50 +85,41 @@ func (p *published) parse() (err error) {
 	return nil
 }
 
-// addEvidence opens an upstream document that was verified when it arrived.
-// Documents other than lists are kept in the store only.
-func (m *Mirror) addEvidence(p *published, e cache.Entry) error {
-	doc := document{path: streams.Path(e.Path), digest: e.Digest}
-	if e.Kind == cache.KindEvidence {
-		doc.path = evidenceOrigin(e.Path)
-	}
-	switch path.Base(e.Path) {
-	case path.Base(string(signedIndex)), path.Base(string(unsignedIndex)):
-		return nil
-	}
-	var err error
-	if doc.bytes, err = m.readBlob(e.Digest); err != nil {
+// addEvidence opens a document of upstream's, which was verified when it
+// arrived. An index vouches for nothing by itself.
+func (p *published) addEvidence(e cache.Entry, data []byte) error {
+	text, err := textOf(data)
+	if err != nil {
 		return err
 	}
-	text := doc.bytes
-	if streams.IsClearsigned(text) {
-		if text, err = streams.ClearText(text); err != nil {
-			return err
-		}
+	if _, err := streams.ParseIndex(text); err == nil {
+		return nil
 	}
 	l, err := streams.ParseProducts(text)
 	if err != nil {
 		return err
 	}
-	li := list{document: doc, l: l}
-	if e.Kind == cache.KindUpstream {
-		p.evidence = append([]list{li}, p.evidence...)
-	} else {
-		p.evidence = append(p.evidence, li)
+	doc := document{path: streams.Path(e.Path), bytes: data, digest: e.Digest}
+	if e.Kind == cache.KindEvidence {
+		doc.path = evidenceOrigin(e.Path)
 	}
+	p.evidence = append(p.evidence, list{document: doc, products: l})
 	return nil
 }
 
 // An evidence entry's path is the document's own below a folder named by its
 // digest: several documents of one path may vouch for different versions.
-func evidencePath(li list) string {
-	return li.digest.String()[:16] + "/" + string(li.path)
+func evidencePath(doc document) string {
+	return doc.digest.String()[:16] + "/" + string(doc.path)
 }
 
 func evidenceOrigin(p string) streams.Path {
 	_, origin, _ := strings.Cut(p, "/")
 	return streams.Path(origin)
 }
+
+// document returns a published document of the site, or nil.
+func (p *published) document(path streams.Path) []byte { return p.documents[string(path)] }
 
 // list returns the published list of a content id, or nil.
 func (p *published) list(contentID string) *streams.Products {
@@ -123,30 +132,45 @@ func (p *published) list(contentID string) *streams.Products {
 }
 
 // entry returns the published index entry of a content id with upstream's own
-// path of the list, or nil.
+// path of the list.
 func (p *published) entry(contentID string, origin streams.Path) *streams.Entry {
+	restored := &streams.Entry{ContentID: contentID}
 	for _, e := range p.index.Entries {
 		if e.ContentID == contentID {
-			restored := *e
-			restored.Path = origin
-			return &restored
+			*restored = *e
 		}
 	}
-	return nil
+	restored.Path = origin
+	return restored
 }
 
-// voucher returns the newest document that lists a version, or nil.
-func (p *published) voucher(contentID, product, version string) *list {
+// voucher returns a document of upstream's that lists a version as it is
+// published, or nil. The path of a version's file may have come to stand for
+// other bytes since.
+func (p *published) voucher(id versionID) *list {
+	now := p.list(id.contentID).Version(id.product, id.version)
 	for i := range p.evidence {
-		if li := &p.evidence[i]; li.l.ContentID == contentID && li.l.Version(product, version) != nil {
+		li := &p.evidence[i]
+		if li.products.ContentID != id.contentID {
+			continue
+		}
+		if v := li.products.Version(id.product, id.version); v != nil && covers(v, now) {
 			return li
 		}
 	}
 	return nil
 }
 
-func escapePath(p string) string {
-	// url.URL escapes what a path cannot hold and keeps ':' as it is, except
-	// in the first element of a relative one; a leading slash avoids that.
-	return strings.TrimPrefix((&url.URL{Path: "/" + p}).EscapedPath(), "/")
+// covers reports whether v lists every file of part with the same content.
+func covers(v, part *streams.Version) bool {
+	for _, it := range part.Items {
+		same := func(other *streams.Item) bool {
+			return other.Name == it.Name && other.Path == it.Path && other.Size == it.Size &&
+				(other.SHA256 == nil || bytes.Equal(other.SHA256, it.SHA256))
+		}
+		if it.Path != "" && !slices.ContainsFunc(v.Items, same) {
+			return false
+		}
+	}
+	return true
 }

@@ -87,14 +87,14 @@ var (
 // https://host/tree/streams/v1/index.json; without, it is the signed one.
 func NewStream(rawURL string) (Stream, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		return Stream{}, fmt.Errorf("cannot use %q as an upstream: %v", rawURL, errors.Unwrap(err))
+	if err != nil { // which quotes the URL and so a password that may be in it
+		return Stream{}, errors.New("cannot use the URL as an upstream: it is malformed")
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return Stream{}, fmt.Errorf("cannot use %q as an upstream: an upstream is an http:// or https:// URL", u.Redacted())
+		return Stream{}, fmt.Errorf("cannot use %q as an upstream: an upstream is an http:// or https:// URL", display(u))
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return Stream{}, fmt.Errorf("cannot use %q as an upstream: it has a query or a fragment, which file URLs cannot carry", u.Redacted())
+		return Stream{}, fmt.Errorf("cannot use %q as an upstream: it has a query or a fragment, which file URLs cannot carry", display(u))
 	}
 	var s Stream
 	if m := indexInURL.FindStringSubmatch(u.Path); m != nil {
@@ -202,13 +202,22 @@ type accepted struct {
 	Digest string               `json:"digest,omitempty"` // of upstream's index
 }
 
-// Last says how a stream's last sync ended. A sync that finds nothing new
-// leaves it alone.
+// Last says how a stream's last sync ended. A sync that finds nothing new after
+// a good one leaves it alone.
 type Last struct {
 	Time    time.Time `json:"time"`
-	Outcome string    `json:"outcome"` // done, partial or failed
+	Outcome Outcome   `json:"outcome"`
 	Reason  string    `json:"reason,omitempty"`
 }
+
+// An Outcome is how a sync ended.
+type Outcome string
+
+const (
+	OutcomeDone    Outcome = "done"
+	OutcomePartial Outcome = "partial" // something selected was left out
+	OutcomeFailed  Outcome = "failed"  // nothing was published
+)
 
 // ErrNoStream is returned for a name that no stream has.
 var ErrNoStream = errors.New("no such stream")

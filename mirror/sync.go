@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"oxbow/cache"
@@ -68,25 +69,29 @@ func (m *Mirror) PlanNew(ctx context.Context, s Stream, o SyncOptions) (*Plan, e
 }
 
 func (m *Mirror) plan(ctx context.Context, st *state, o SyncOptions) (*Plan, error) {
-	r, err := m.reader(st, o)
-	if err != nil {
-		return nil, err
-	}
-	c, err := r.indexes(ctx)
+	lease := m.store.Lease()
+	defer lease.Release()
+	c, err := m.read(ctx, st, o)
 	if err != nil {
 		return nil, err
 	}
 	if m.nothingNew(st, c) {
-		return &Plan{Stream: st.Stream.Name, Upstream: c.source, NothingNew: true}, nil
+		return &Plan{Stream: st.Stream.Name, Upstream: shown(c.base), NothingNew: true}, nil
 	}
-	if c, err = r.complete(ctx, c); err != nil {
-		return nil, err
-	}
-	p, err := m.planner(r.s, c)
+	p, err := m.planner(st.Stream, c, lease)
 	if err != nil {
 		return nil, err
 	}
-	return p.plan()
+	return p.plan(), nil
+}
+
+// read returns upstream's metadata; only the index when nothing is new.
+func (m *Mirror) read(ctx context.Context, st *state, o SyncOptions) (*catalog, error) {
+	r, err := m.reader(st, o)
+	if err != nil {
+		return nil, err
+	}
+	return r.read(ctx, func(c *catalog) bool { return m.nothingNew(st, c) })
 }
 
 func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
@@ -97,36 +102,34 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	return &reader{m: m, s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
 }
 
-func (m *Mirror) planner(s Stream, c *catalog) (*planner, error) {
-	prev, err := m.published(s.Name)
-	if err != nil {
-		return nil, err
-	}
-	return &planner{m: m, s: s, c: c, prev: prev, broken: map[pedigree]Omission{}, lost: map[pedigree]Omission{}}, nil
-}
-
 // nothingNew reports whether upstream's index is the one that the last sync
-// accepted, that sync left nothing out, and the same is wanted still under the
-// same signing key.
+// accepted, that sync left nothing out that could be had now, the same is wanted
+// still under the same signing key, and the store has all that it publishes.
 func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 	was := st.Accepted
-	if !was.Whole || was.Wants != st.Stream.wants() || was.Digest != c.index.digest.String() {
+	if !was.Whole || was.Wants != st.Stream.wants() || was.Digest != c.indexDoc.digest.String() {
 		return false
 	}
 	key, err := SiteKey(m.store.Files())
 	if err != nil || key.Fingerprint() != was.Key {
 		return false
 	}
-	_, err = m.store.Current(st.Stream.Name)
-	return err == nil
+	snap, err := m.store.Current(st.Stream.Name)
+	if err != nil {
+		return false
+	}
+	man, err := m.store.Manifest(st.Stream.Name, snap.ID)
+	return err == nil && !slices.ContainsFunc(man.Entries, func(e cache.Entry) bool {
+		return e.Kind != cache.KindKnown && !m.store.Has(e.Digest)
+	})
 }
 
 // Sync makes the published snapshot of a stream what its upstream has now, as
 // far as it is wanted: read and verify the metadata, plan, fetch what the
-// store lacks, publish. Until the last step the previous snapshot stays in
-// service, and any error leaves it there. A version with an item that cannot
-// be had is left out and listed in the result; the versions of its product
-// that were published before stay.
+// store lacks, publish. Until the switch at the end the previous snapshot stays
+// in service, and an error before it leaves it there; an error after it comes with
+// the result. A version with an item that cannot be had is left out and listed in
+// the result; the versions of its product that were published before stay.
 func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result, error) {
 	end, err := m.begin(name)
 	if err != nil {
@@ -140,16 +143,16 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			err = errors.Join(err, m.noteLast(name, "failed", err.Error()))
+			err = errors.Join(err, m.noteLast(name, OutcomeFailed, err.Error()))
 		}
-		return nil, err
+		return res, err
 	}
 	m.log.Info("synced", "stream", name, "snapshot", res.Snapshot, "changed", res.Changed, "files", res.Fetched.Files,
 		"bytes", res.Fetched.Bytes, "left_out", len(res.LeftOut), "seconds", m.now().Sub(started).Seconds())
 	return res, nil
 }
 
-func (m *Mirror) noteLast(name, outcome, reason string) error {
+func (m *Mirror) noteLast(name string, outcome Outcome, reason string) error {
 	return m.update(name, func(st *state) {
 		st.Last = &Last{Time: m.now().UTC().Truncate(time.Second), Outcome: outcome, Reason: reason}
 	})
@@ -160,96 +163,101 @@ func (m *Mirror) sync(ctx context.Context, name string, o SyncOptions) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	r, err := m.reader(st, o)
+	reader, err := m.reader(st, o)
 	if err != nil {
 		return nil, err
 	}
 	t := &tracker{report: o.Progress, p: Progress{Stream: name}}
 	t.phase(PhaseReading)
-	c, err := r.indexes(ctx)
+	c, err := reader.read(ctx, func(c *catalog) bool { return m.nothingNew(st, c) })
 	if err != nil {
 		return nil, err
 	}
 	if m.nothingNew(st, c) {
-		snap, err := m.store.Current(name)
-		return &Result{Stream: name, Snapshot: snap.ID.String()}, err
+		return m.unchanged(st)
 	}
-	if c, err = r.complete(ctx, c); err != nil {
-		return nil, err
+	r := &run{m: m, reader: reader, o: o, t: t, lease: m.store.Lease()}
+	defer r.lease.Release()
+	return r.bring(ctx, c)
+}
+
+// unchanged is the result of a sync that finds nothing new.
+func (m *Mirror) unchanged(st *state) (*Result, error) {
+	name := st.Stream.Name
+	snap, err := m.store.Current(name)
+	if err == nil && st.Last != nil && st.Last.Outcome == OutcomeFailed {
+		err = m.noteLast(name, OutcomeDone, "")
 	}
-	run := &run{m: m, r: r, o: o, t: t, lease: m.store.Lease()}
-	defer run.lease.Release()
-	return run.to(ctx, c)
+	return &Result{Stream: name, Snapshot: snap.ID.String()}, err
 }
 
 // A run is one sync under way.
 type run struct {
 	m       *Mirror
-	r       *reader
+	reader  *reader
 	o       SyncOptions
 	t       *tracker
 	lease   *cache.Lease
 	fetched Amount
 }
 
-// to brings the stream to what c says, or, when upstream moves on meanwhile,
-// to what it says then.
-func (run *run) to(ctx context.Context, c *catalog) (*Result, error) {
-	p, err := run.m.planner(run.r.s, c)
+// bring brings the stream to what c says, or, when upstream moves on meanwhile,
+// to what it says then. Every round leaves more out or follows upstream, which is
+// done maxMoves times: so it ends.
+func (r *run) bring(ctx context.Context, c *catalog) (*Result, error) {
+	p, err := r.m.planner(r.reader.s, c, r.lease)
 	if err != nil {
 		return nil, err
 	}
 	for moves := 0; ; {
-		plan, err := p.plan()
-		if err != nil {
-			return nil, err
-		}
+		plan := p.plan()
 		if len(plan.lists) == 0 {
 			return nil, nothing(plan)
 		}
-		failed, err := run.fetch(ctx, plan)
+		failed, err := r.fetch(ctx, plan)
 		if err != nil {
 			return nil, err
 		}
 		if len(failed) == 0 {
-			return run.publish(ctx, p, plan)
+			return r.publish(ctx, p, plan)
 		}
-		moved, err := run.moved(ctx, p.c)
+		moved, err := r.moved(ctx, p.c)
 		if err != nil {
 			return nil, err
 		}
 		if moved != nil && moves < maxMoves {
 			moves++
-			run.m.log.Info("upstream published meanwhile: planning again", "stream", run.r.s.Name)
-			if p, err = run.m.planner(run.r.s, moved); err != nil {
+			r.m.log.Info("upstream published meanwhile: planning again", "stream", r.reader.s.Name)
+			if p, err = r.m.planner(r.reader.s, moved, r.lease); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		for ped, reason := range failed {
-			p.leaveOut(plan, ped, reason)
+		for id, reason := range failed {
+			p.leaveOut(id, reason)
 		}
 	}
 }
 
 func nothing(plan *Plan) error {
 	if len(plan.LeftOut) > 0 {
-		return fmt.Errorf("%w: none of the selected versions could be had; the first: %s", ErrNothing, plan.LeftOut[0])
-	}
-	if len(plan.Warnings) > 0 {
-		return fmt.Errorf("%w: %s", ErrNothing, plan.Warnings[0])
+		return fmt.Errorf("%w: none of the selected versions could be published; the first: %s", ErrNothing, plan.LeftOut[0])
 	}
 	return fmt.Errorf("%w: the selection matches none of upstream's products", ErrNothing)
 }
 
 // moved returns upstream's metadata if it is no longer what c says.
-func (run *run) moved(ctx context.Context, c *catalog) (*catalog, error) {
-	fresh, err := run.r.index(ctx, c.source)
+func (r *run) moved(ctx context.Context, c *catalog) (*catalog, error) {
+	fresh, err := r.reader.index(ctx, c.base)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if err != nil || fresh.equal(c) {
+	if err != nil {
+		r.m.log.Warn("upstream's index cannot be read again: going on with what was read", "stream", r.reader.s.Name, "reason", err)
+		return nil, nil
+	}
+	if fresh.sameIndex(c) {
 		return nil, nil // it is the files that fail
 	}
-	return run.r.complete(ctx, fresh)
+	return r.reader.complete(ctx, fresh)
 }

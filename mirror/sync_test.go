@@ -70,8 +70,8 @@ func TestSyncRefusedVersion(t *testing.T) {
 	if diff := cmp.Diff([]string{"com.ubuntu.maas.stable:v3:boot:24.04:amd64:ga-24.04 20250717"}, s.versions()); diff != "" {
 		t.Errorf("published versions (-want +got):\n%s", diff)
 	}
-	if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "20250718") || !strings.Contains(res.Warnings[0], "manifest") {
-		t.Errorf("warnings %q", res.Warnings)
+	if len(res.LeftOut) != 1 || res.LeftOut[0].Version != "20250718" || !strings.Contains(res.LeftOut[0].Reason, "manifest") {
+		t.Errorf("left out %q", res.LeftOut)
 	}
 }
 

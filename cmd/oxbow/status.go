@@ -96,7 +96,7 @@ func lastSync(l *mirror.Last) string {
 	case l == nil:
 		return "never"
 	case l.Reason == "":
-		return l.Outcome + " " + stamp(l.Time)
+		return string(l.Outcome) + " " + stamp(l.Time)
 	}
-	return l.Outcome + " " + stamp(l.Time) + ": " + strings.ReplaceAll(l.Reason, "\n", "; ")
+	return string(l.Outcome) + " " + stamp(l.Time) + ": " + strings.ReplaceAll(l.Reason, "\n", "; ")
 }

@@ -1,0 +1,203 @@
+package mirror
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"oxbow/cache"
+	"oxbow/streams"
+)
+
+// notifications is the datatype of lists that are no images: what MAAS up to
+// 3.7 shows its users about new releases of itself.
+const notifications = "release-notifications"
+
+// A planner makes plans from one catalog: the first with all that is wanted,
+// each further one without what turned out to be broken, in place of which the
+// published versions of the product stay.
+type planner struct {
+	m          *Mirror
+	s          Stream
+	c          *catalog
+	prev       *published
+	lease      *cache.Lease // covers what the plans count on
+	selections streams.Selections
+	offered    map[string]bool // every product of which upstream offers a version
+
+	broken map[versionID]Omission // upstream's versions that cannot be published
+	lost   map[versionID]Omission // published versions that cannot stay
+
+	carried map[versionID]*list // of the plan being made: who vouches for what stays
+}
+
+func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, error) {
+	prev, err := m.published(s.Name)
+	if err != nil {
+		return nil, err
+	}
+	p := &planner{m: m, s: s, c: c, prev: prev, lease: lease, offered: map[string]bool{}, broken: map[versionID]Omission{}, lost: map[versionID]Omission{}}
+	if p.selections, err = s.selections(); err != nil {
+		return nil, err
+	}
+	for _, li := range c.lists {
+		for _, prod := range li.products.Products {
+			if len(prod.Versions) > 0 {
+				p.offered[prod.Name] = true
+			}
+		}
+	}
+	return p, nil
+}
+
+// plan returns a plan without anything that is broken.
+func (p *planner) plan() *Plan {
+	for {
+		plan := p.draft()
+		clash, found := plan.addFiles(p)
+		if !found {
+			return plan
+		}
+		p.leaveOut(clash, "another version has another content under one of its paths")
+	}
+}
+
+// draft is a plan whose files are not known yet.
+func (p *planner) draft() *Plan {
+	plan := &Plan{Stream: p.s.Name, Upstream: shown(p.c.base), base: p.c.base, profile: p.profile(), Warnings: slices.Clone(p.c.warnings)}
+	p.carried = map[versionID]*list{}
+	for _, li := range p.c.lists {
+		if !unwanted(li.products, plan.profile) {
+			p.addList(plan, li.entry, p.choose(li.products))
+		}
+	}
+	p.addVanishedLists(plan)
+	plan.evidence = p.evidenceFor(plan)
+	plan.LeftOut = slices.SortedFunc(maps.Values(p.broken), Omission.compare)
+	plan.LeftOut = append(plan.LeftOut, slices.SortedFunc(maps.Values(p.lost), Omission.compare)...)
+	plan.count()
+	return plan
+}
+
+// leaveOut notes that a version cannot be published, for the next plan.
+func (p *planner) leaveOut(id versionID, reason string) {
+	if p.carried[id] != nil {
+		p.lost[id] = id.omission(reason)
+	} else {
+		p.broken[id] = id.omission(reason)
+	}
+}
+
+func (p *planner) maas() bool {
+	return p.s.Kind == KindMAAS || p.s.Kind == "" && p.c.index.MAAS()
+}
+
+func (p *planner) profile() streams.Profile {
+	switch {
+	case !p.maas():
+		return streams.Plain
+	case p.s.Profile == "":
+		return streams.All
+	}
+	return p.s.Profile
+}
+
+// choose returns what is wanted of one of upstream's lists.
+func (p *planner) choose(l *streams.Products) *streams.Products {
+	c := p.choice(l)
+	c.Skip = func(at streams.Pedigree) bool {
+		_, broken := p.broken[versionID{l.ContentID, at.Product, at.Version}]
+		return broken
+	}
+	return l.Choose(c)
+}
+
+func (p *planner) choice(l *streams.Products) streams.Choice {
+	if l.DataType == notifications {
+		return streams.Choice{} // MAAS wants every one, whatever is selected
+	}
+	return streams.Choice{Selections: p.selections, Bootloaders: p.maas() && !p.s.NoBootloaders}
+}
+
+// unwanted reports whether l is a list of release notifications that the
+// profile does without: MAAS 3.8 refuses an index that names one.
+func unwanted(l *streams.Products, p streams.Profile) bool {
+	return l.DataType == notifications && (p == streams.All || p == streams.V38)
+}
+
+// addList adds a list to the plan: of the chosen versions those that the
+// profile's clients take, those that stay from before, and of all these the
+// newest.
+func (p *planner) addList(plan *Plan, e *streams.Entry, chosen *streams.Products) {
+	conforming, findings := conform(chosen, plan.profile)
+	p.refuse(p.newest(conforming), chosen, conforming, findings)
+	p.carry(conforming)
+	conforming, findings = conform(conforming, plan.profile)
+	for _, f := range findings {
+		plan.Warnings = append(plan.Warnings, f.String())
+	}
+	conforming = p.newest(conforming)
+	if len(conforming.Products) == 0 {
+		return
+	}
+	plan.entries = append(plan.entries, e)
+	plan.lists = append(plan.lists, conforming)
+}
+
+// conform is Conform, but for a list that is empty, before or after: that is no
+// fault here.
+func conform(l *streams.Products, profile streams.Profile) (*streams.Products, []streams.Finding) {
+	if len(l.Products) == 0 {
+		return l, nil
+	}
+	conforming, findings := l.Conform(profile)
+	if conforming == nil {
+		return l.Choose(nothingChosen), findings
+	}
+	return conforming, findings
+}
+
+// newest returns the list with as many versions of each product as are kept.
+func (p *planner) newest(l *streams.Products) *streams.Products {
+	if p.s.MaxVersions == 0 {
+		return l
+	}
+	return l.Choose(streams.Choice{MaxVersions: p.s.MaxVersions})
+}
+
+// refuse marks the chosen versions as broken that the profile's clients would
+// refuse, unless newer ones would have taken their place anyway.
+func (p *planner) refuse(kept, chosen, conforming *streams.Products, findings []streams.Finding) {
+	for _, prod := range chosen.Products {
+		for _, v := range prod.Versions {
+			if conforming.Version(prod.Name, v.Name) != nil || p.outdated(kept.Product(prod.Name), v.Name) {
+				continue
+			}
+			id := versionID{chosen.ContentID, prod.Name, v.Name}
+			o := id.omission(whyRefused(id, findings))
+			o.refused = true
+			p.broken[id] = o
+		}
+	}
+}
+
+// outdated reports whether there are versions enough that are newer.
+func (p *planner) outdated(kept *streams.Product, version string) bool {
+	return p.s.MaxVersions > 0 && kept != nil && len(kept.Versions) == p.s.MaxVersions &&
+		!slices.ContainsFunc(kept.Versions, func(v *streams.Version) bool { return v.Name <= version })
+}
+
+// whyRefused says why a version does not conform, by the finding nearest to it.
+func whyRefused(id versionID, findings []streams.Finding) string {
+	var best *streams.Finding
+	for i, f := range findings {
+		about := (f.Pedigree.Product == "" || f.Pedigree.Product == id.product) && (f.Pedigree.Version == "" || f.Pedigree.Version == id.version)
+		if about && (best == nil || len(f.Pedigree.Version) > len(best.Pedigree.Version)) {
+			best = &findings[i]
+		}
+	}
+	if best == nil {
+		return "MAAS would refuse it"
+	}
+	return fmt.Sprintf("MAAS %s would refuse it: %s", best.Profile, best.Problem)
+}

@@ -1,0 +1,77 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"oxbow/streams"
+)
+
+// distKeyrings are where Ubuntu's packages keep the keyring that signs
+// images.maas.io: the ubuntu-keyring package, and inside the MAAS snap.
+var distKeyrings = []string{
+	"/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",
+	"/snap/maas/current/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",
+}
+
+// trust decides whether a document may be believed.
+type trust struct {
+	keyring       *streams.Keyring // nil: none at hand, only with allowUnsigned
+	allowUnsigned bool
+}
+
+func (s Stream) trust() (trust, error) {
+	t := trust{allowUnsigned: s.AllowUnsigned}
+	data := s.Keyring
+	if len(data) == 0 {
+		if t.allowUnsigned {
+			return t, nil
+		}
+		var err error
+		if data, err = readDistKeyring(); err != nil {
+			return t, fmt.Errorf("cannot verify stream %s: %w", s.Name, err)
+		}
+	}
+	k, err := streams.ReadKeyring(data)
+	if err != nil {
+		return t, fmt.Errorf("cannot verify stream %s: cannot use its keyring: %w", s.Name, err)
+	}
+	t.keyring = k
+	return t, nil
+}
+
+func readDistKeyring() ([]byte, error) {
+	for _, name := range distKeyrings {
+		data, err := os.ReadFile(name)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return data, err
+		}
+	}
+	return nil, fmt.Errorf("no keyring: %s is absent; install the package ubuntu-keyring or give one with --keyring (Canonical's image key is 4A3CE3CD565D7EB5C810E2B97FF3F408476CF100)", distKeyrings[0])
+}
+
+// open returns the text of a document that may be believed.
+func (t trust) open(doc []byte, now time.Time) ([]byte, error) {
+	if t.keyring != nil {
+		signed, err := t.keyring.Verify(doc, now)
+		if err == nil {
+			return signed.Text, nil
+		}
+		if !t.allowUnsigned || !errors.Is(err, streams.ErrUnsigned) {
+			return nil, err
+		}
+	}
+	return textOf(doc)
+}
+
+// textOf returns the text of a document whose signature, if it has one, was
+// verified before, or need not be.
+func textOf(doc []byte) ([]byte, error) {
+	if streams.IsClearsigned(doc) {
+		return streams.ClearText(doc)
+	}
+	return doc, nil
+}
