@@ -17,11 +17,10 @@
 // # What an answer promises
 //
 // A file comes unencoded with its exact length, the digest of its bytes as strong
-// ETag, ranges and conditional requests. Items are application/octet-stream and
-// may be kept by caches, because a published path never changes its content;
-// documents have to be revalidated. Cache-Status (RFC 9211) says where the bytes
-// came from: "oxbow; hit", with detail=older-snapshot when the current snapshot
-// does not name the path any more.
+// ETag, ranges and conditional requests. Items are application/octet-stream.
+// Caches on the way have to revalidate whatever they keep. Cache-Status (RFC
+// 9211) says where the bytes came from: "oxbow; hit", with detail=older-snapshot
+// when the current snapshot does not name the path any more.
 //
 // A file that is missing from the store, or is not as long as its snapshot says,
 // is reported in the log as an integrity error and never sent: clients for which

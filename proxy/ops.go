@@ -63,7 +63,7 @@ func (s *Server) serveKeyring(w *reply, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/pgp-keys")
-	h.Set("Cache-Control", documentCaching)
+	h.Set("Cache-Control", caching)
 	h.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(keys)))
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(keys))
 }

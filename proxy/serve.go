@@ -11,12 +11,10 @@ import (
 	"oxbow/cache"
 )
 
-// Caches between us and the client ask again for a document each time. A published item
-// never changes; a day bounds the life of a bad copy somewhere on the way.
-const (
-	documentCaching = "no-cache"
-	itemCaching     = "max-age=86400, immutable"
-)
+// caching has caches between us and the client ask again each time, which the ETag makes
+// cheap. That goes for items too: upstream may put another content under an old path, and
+// the metadata that clients hold the bytes against is always the newest.
+const caching = "no-cache"
 
 // serveStream answers for a path inside a stream: from its current snapshot, or from the
 // newest older one that names it.
@@ -76,13 +74,10 @@ func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os
 	h.Set("ETag", `"`+found.Digest.String()+`"`)
 	h.Set("Cache-Status", cacheStatus(found))
 	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Cache-Control", itemCaching)
+	h.Set("Cache-Control", caching)
 	document := found.Kind != cache.KindItem
-	if document {
-		h.Set("Cache-Control", documentCaching)
-		if t := documentType(found.Path); t != "" {
-			h.Set("Content-Type", t)
-		}
+	if t := documentType(found.Path); document && t != "" {
+		h.Set("Content-Type", t)
 	}
 	if endsConnection(r, document) {
 		h.Set("Connection", "close")
