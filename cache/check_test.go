@@ -14,6 +14,7 @@ import (
 // TestCheckFinds promises that each kind of damage is found, and nothing else,
 // and that the report says what it hurts.
 func TestCheckFinds(t *testing.T) {
+	t.Parallel()
 	two := makeTwoSnapshots(t)
 	blob, manifest := blobName(two.new.Digest), manifestName("stable", two.second)
 	oldManifest := manifestName("stable", two.first)
@@ -207,6 +208,7 @@ func write(t *testing.T, s *Store, f func(*batch) error) {
 
 // TestCheckRemedies promises that what a report advises helps.
 func TestCheckRemedies(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	e := put(t, s, KindItem, "a", "content")
 	id := publish(t, s, "stable", e)
@@ -249,6 +251,7 @@ func wantProblems(t *testing.T, s *Store, want ...ProblemKind) {
 // TestCheckRecordsFingerprints promises that the first check after a rebuild
 // proves the SHA-256 of what has no fingerprint, and later ones need not.
 func TestCheckRecordsFingerprints(t *testing.T) {
+	t.Parallel()
 	two := makeTwoSnapshots(t)
 	s := reopenStore(t, two.dir)
 	before, err := s.index.blob(two.new.Digest)
@@ -283,6 +286,7 @@ func TestCheckRecordsFingerprints(t *testing.T) {
 
 // TestCheckNotes promises that what is no fault is named and left alone.
 func TestCheckNotes(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	publish(t, s, "stable", put(t, s, KindItem, "a", "content"))
 	orphan := &Manifest{Stream: "stable", Created: time.Unix(1, 0), Entries: []Entry{known("k", "")}}
@@ -327,6 +331,7 @@ func TestCheckNotes(t *testing.T) {
 }
 
 func TestCheckEnds(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	publish(t, s, "stable", put(t, s, KindItem, "a", "content"))
 	ctx, cancel := context.WithCancel(t.Context())

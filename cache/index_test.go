@@ -89,6 +89,7 @@ func (two *twoSnapshots) wantAll(t *testing.T, s *Store) {
 // TestOpenMakesTheIndexAgain promises that whatever happens to the index, the
 // store opens with all that its files hold, and says so.
 func TestOpenMakesTheIndexAgain(t *testing.T) {
+	t.Parallel()
 	two := makeTwoSnapshots(t)
 	garble := func(pattern string, change func([]byte) []byte) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
@@ -177,6 +178,7 @@ func TestOpenMakesTheIndexAgain(t *testing.T) {
 // TestOpenAfterADamagedLog promises that nothing published is lost when the log
 // that a killed process left ends in the middle, wherever that is.
 func TestOpenAfterADamagedLog(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	first := publish(t, s, "stable", put(t, s, KindItem, "a", "content of a"))
 	second := publish(t, s, "stable", put(t, s, KindItem, "b", "content of b"))
@@ -225,6 +227,7 @@ func removeAll(t *testing.T, dir, pattern string) {
 // TestOpenKeepsASoundIndex promises that nothing is made again without need:
 // notes and fingerprints stay.
 func TestOpenKeepsASoundIndex(t *testing.T) {
+	t.Parallel()
 	two := makeTwoSnapshots(t)
 	s, log := reopenLogged(t, two.dir)
 	two.wantAll(t, s)
@@ -242,6 +245,7 @@ func TestOpenKeepsASoundIndex(t *testing.T) {
 // TestOpenCompletesTheIndex promises that an index that is behind the files,
 // or has what they have not, is brought in line.
 func TestOpenCompletesTheIndex(t *testing.T) {
+	t.Parallel()
 	two := makeTwoSnapshots(t)
 	for _, test := range []struct {
 		summary string
@@ -334,6 +338,7 @@ func TestDamaged(t *testing.T) {
 // TestRebuildProvesWhatNothingNames promises that a rebuild reads the blobs that
 // no manifest vouches for, and that those that are damaged go.
 func TestRebuildProvesWhatNothingNames(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	e := put(t, s, KindItem, "a", "content")
 	publish(t, s, "stable", e)
@@ -372,6 +377,7 @@ func overwrite(t *testing.T, s *Store, name, text string) {
 // TestRebuildWhileInUse promises that lookups go on during a rebuild, and that
 // what is written meanwhile is not lost.
 func TestRebuildWhileInUse(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	e := put(t, s, KindItem, "a", "content")
 	id := publish(t, s, "stable", e)
@@ -419,6 +425,7 @@ func TestRebuildWhileInUse(t *testing.T) {
 }
 
 func TestRebuildEnds(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	id := publish(t, s, "stable", put(t, s, KindItem, "a", "content"))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -430,6 +437,7 @@ func TestRebuildEnds(t *testing.T) {
 }
 
 func TestNotes(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	want := map[string]string{"a": "1", "ab": "2", "": "3"}
 	for key, value := range want {

@@ -17,6 +17,7 @@ const killMoments = 20
 // at random moments: each time the store opens with a snapshot that is whole,
 // and not older than the last one that was heard of.
 func TestPublishKilled(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("slow")
 	}

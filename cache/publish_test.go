@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -68,6 +67,7 @@ func wantFound(t *testing.T, s *Store, stream string, v View, path string, e Ent
 }
 
 func TestFindPrefersTheCurrentSnapshot(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	old := []Entry{
 		put(t, s, KindSite, "index", "site 1"), put(t, s, KindUpstream, "index", "upstream 1"), put(t, s, KindEvidence, "evidence", "vouches"),
@@ -119,6 +119,7 @@ func TestFindPrefersTheCurrentSnapshot(t *testing.T) {
 // TestFindReadsTheIndex promises that lookups go through Badger: without what
 // is in it, nothing is found, though every file is there.
 func TestFindReadsTheIndex(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	e := put(t, s, KindItem, "path", "content")
 	id := publish(t, s, "stable", e)
@@ -146,6 +147,7 @@ func TestFindReadsTheIndex(t *testing.T) {
 }
 
 func TestSnapshots(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	if _, err := s.Current("stable"); !errors.Is(err, ErrNoSnapshot) {
 		t.Errorf("current snapshot of nothing: %v", err)
@@ -200,6 +202,7 @@ func TestSnapshots(t *testing.T) {
 }
 
 func TestResolveWantsOneSnapshot(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	first := map[string]bool{}
 	for i := range 17 { // two of seventeen share their first digit
@@ -217,6 +220,7 @@ func TestResolveWantsOneSnapshot(t *testing.T) {
 }
 
 func TestPublishRefuses(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	id := publish(t, s, "stable", put(t, s, KindItem, "a", "content"))
 	absent := known("path/of/it", "absent")
@@ -260,6 +264,7 @@ func TestPublishRefuses(t *testing.T) {
 // TestPublishTwice promises that a publication that is tried again, because
 // nobody heard that it was done, is done.
 func TestPublishTwice(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	m := following(t, s, "stable", known("k", "x"))
 	for range 2 {
@@ -304,6 +309,7 @@ func (f *faults) end() { f.s.disk.Trace, f.s.index.trace = nil, nil }
 // of it. At each point the store is copied as a crash leaves it, and the
 // process goes on too: both must have the old or the new snapshot, whole.
 func TestPublishCrash(t *testing.T) {
+	t.Parallel()
 	base := createStore(t)
 	old := []Entry{put(t, base, KindItem, "a", "old a"), put(t, base, KindItem, "b", "old b"), known("k", "x")}
 	first := publish(t, base, "stable", old...)
@@ -414,14 +420,4 @@ func wantOldOrNew(t *testing.T, s *Store, old, new Digest) {
 	if current.ID == old && old != new {
 		wantFound(t, s, "stable", Published, "c", Entry{}, old)
 	}
-}
-
-// copyStore copies a store as it is at this moment, open or not.
-func copyStore(t *testing.T, dir string) string {
-	t.Helper()
-	to := filepath.Join(t.TempDir(), "store")
-	if out, err := exec.Command("cp", "-r", "--preserve=mode,timestamps", dir, to).CombinedOutput(); err != nil {
-		t.Fatalf("cannot copy the store: %v\n%s", err, out)
-	}
-	return to
 }

@@ -286,7 +286,7 @@ func (f *Files) Snapshots(stream string) ([]Snapshot, error) {
 }
 
 // Resolve returns the one kept snapshot of a stream whose id begins with
-// prefix. The error is ErrNoSnapshot if there is none.
+// prefix. The error is ErrNoSnapshot if there is none, or more than one.
 func (f *Files) Resolve(stream, prefix string) (Digest, error) {
 	ids, err := f.chain(stream)
 	if err != nil {
@@ -297,8 +297,8 @@ func (f *Files) Resolve(stream, prefix string) (Digest, error) {
 	case prefix == "" || len(ids) == 0:
 		return Digest{}, fmt.Errorf("%w: no id of stream %s begins with %q", ErrNoSnapshot, stream, prefix)
 	case len(ids) > 1:
-		return Digest{}, fmt.Errorf("%q begins the ids of %d snapshots of stream %s, among them %.12s and %.12s: give more digits",
-			prefix, len(ids), stream, ids[0], ids[1])
+		return Digest{}, fmt.Errorf("%w: %q begins the ids of %d of stream %s, among them %.12s and %.12s: give more digits",
+			ErrNoSnapshot, prefix, len(ids), stream, ids[0], ids[1])
 	}
 	return ids[0], nil
 }

@@ -91,19 +91,6 @@ func (f *Files) ReadKey(name string) ([]byte, error) {
 	return f.read("key", name, file)
 }
 
-// TrustedKeys returns the names of the keys to trust in bundles, sorted, as [Files.ReadKey] takes them.
-func (f *Files) TrustedKeys() ([]string, error) {
-	entries, err := fs.ReadDir(f.root.FS(), trustedDir)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list trusted keys of store %s: %w", f.dir, err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, "trusted/"+e.Name())
-	}
-	return names, nil
-}
-
 func (f *Files) read(what, subject, name string) ([]byte, error) {
 	data, err := f.root.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {

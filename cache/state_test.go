@@ -70,9 +70,6 @@ func TestKeysArePrivate(t *testing.T) {
 			t.Errorf("%s has mode %v (%v)", name, st.Mode(), err)
 		}
 	}
-	if names, err := s.Files().TrustedKeys(); !slices.Equal(names, []string{"trusted/4A3CE3CD565D7EB5.asc"}) || err != nil {
-		t.Errorf("trusted keys: %q, %v", names, err)
-	}
 }
 
 func TestNamesCannotLeaveTheStore(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 )
 
 func TestStats(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	shared := put(t, s, KindItem, "a", "12345")
 	twin := shared

@@ -13,7 +13,11 @@ import (
 
 func TestCreateMakesTheLayout(t *testing.T) {
 	t.Parallel()
-	s := createStore(t)
+	s, err := Create(filepath.Join(t.TempDir(), "store"), testOptions(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAtEnd(t, s)
 	wantNames(t, s, ".", "FORMAT", "LOCK", "blobs", "current", "index", "ingest", "keys", "pins", "snapshots", "streams")
 	for i := range 256 {
 		if st, err := os.Stat(filepath.Join(s.dir, "blobs", "sha256", fmt.Sprintf("%02x", i))); err != nil || !st.IsDir() {

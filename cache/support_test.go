@@ -3,7 +3,9 @@ package cache
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -22,12 +24,133 @@ func testOptions(t *testing.T) *Options {
 // createStore returns a new store, which is checked deeply and closed when the test ends.
 func createStore(t *testing.T) *Store {
 	t.Helper()
-	s, err := Create(filepath.Join(t.TempDir(), "store"), testOptions(t))
+	dir := storeDir(t)
+	if err := os.WriteFile(filepath.Join(dir, formatFile), []byte("oxbow store 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Create(dir, testOptions(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkAtEnd(t, s)
 	return s
+}
+
+// spares are empty trees of blob directories. To make and remove 256 directories takes most of what a store costs here, so a test
+// that succeeds leaves its tree to the next one.
+var spares = struct {
+	sync.Mutex
+	home string
+	made int
+	free []string
+}{}
+
+// TestMain makes the place for spares.
+func TestMain(m *testing.M) {
+	var err error
+	if spares.home, err = os.MkdirTemp("", "oxbow-cache-test-"); err != nil {
+		panic(err)
+	}
+	status := m.Run()
+	os.RemoveAll(spares.home)
+	os.Exit(status)
+}
+
+// storeDir returns a new directory that has the blob directories of a store at most.
+func storeDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "store")
+	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	spares.Lock()
+	defer spares.Unlock()
+	if n := len(spares.free); n > 0 {
+		if err := os.Rename(spares.free[n-1], filepath.Join(dir, blobsDir)); err != nil {
+			t.Fatal(err)
+		}
+		spares.free = spares.free[:n-1]
+	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			spare(t, filepath.Join(dir, blobsDir))
+		}
+	})
+	return dir
+}
+
+// spare empties a tree of blob directories and sets it aside, if it is whole.
+func spare(t *testing.T, tree string) {
+	shards, err := os.ReadDir(tree)
+	if err != nil || len(shards) != 256 {
+		return
+	}
+	for i, shard := range shards {
+		dir := filepath.Join(tree, shard.Name())
+		if shard.Name() != fmt.Sprintf("%02x", i) || !shard.IsDir() {
+			return
+		}
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, f := range files {
+			if err := os.RemoveAll(filepath.Join(dir, f.Name())); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	spares.Lock()
+	defer spares.Unlock()
+	name := filepath.Join(spares.home, fmt.Sprint(spares.made))
+	if err := os.Rename(tree, name); err != nil {
+		t.Error(err)
+		return
+	}
+	spares.made++
+	spares.free = append(spares.free, name)
+}
+
+// copyStore copies a store as it is at this moment, open or not.
+func copyStore(t *testing.T, dir string) string {
+	t.Helper()
+	to := storeDir(t)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-r", "--preserve=mode,timestamps", "--target-directory=" + to}
+	for _, e := range entries {
+		if e.Name() != "blobs" {
+			args = append(args, filepath.Join(dir, e.Name()))
+		}
+	}
+	if out, err := exec.Command("cp", args...).CombinedOutput(); err != nil {
+		t.Fatalf("cannot copy the store: %v\n%s", err, out)
+	}
+	blobs := filepath.Join(to, "blobs")
+	err = filepath.WalkDir(filepath.Join(dir, "blobs"), func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(filepath.Join(dir, "blobs"), name)
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			return os.MkdirAll(filepath.Join(blobs, rel), 0o755)
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(blobs, rel), data, 0o444)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
 }
 
 // reopenStore opens a store that is there already.

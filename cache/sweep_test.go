@@ -33,6 +33,7 @@ func execute(t *testing.T, plan *SweepPlan, want SweepResult) {
 }
 
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	now := time.Now()
 	s.opts.Now = func() time.Time { return now }
@@ -110,6 +111,7 @@ func manifestNames(t *testing.T, s *Store) (names []string) {
 // TestSweepSpares promises that what is named or used between the plan and its
 // execution stays.
 func TestSweepSpares(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	publish(t, s, "stable", put(t, s, KindItem, "a", "a"))
 	named, leased, swept := ingest(t, s, []byte("named")), ingest(t, s, []byte("leased")), ingest(t, s, []byte("swept"))
@@ -139,6 +141,7 @@ func TestSweepSpares(t *testing.T) {
 // TestSweepSparesPins promises that a pinned snapshot keeps its blobs even if
 // nothing leads to it.
 func TestSweepSparesPins(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	publish(t, s, "stable", put(t, s, KindItem, "a", "a"))
 	pinned := following(t, s, "stable", put(t, s, KindItem, "b", "pinned"))
@@ -156,6 +159,7 @@ func TestSweepSparesPins(t *testing.T) {
 // TestSweepRefuses promises that nothing is removed while it is not known what
 // a kept snapshot names.
 func TestSweepRefuses(t *testing.T) {
+	t.Parallel()
 	s := createStore(t)
 	first := publish(t, s, "stable", put(t, s, KindItem, "a", "a"))
 	publish(t, s, "stable", put(t, s, KindItem, "a", "b"))
@@ -183,6 +187,7 @@ func TestSweepRefuses(t *testing.T) {
 // TestSweepCrash breaks a sweep at each of its durable steps: what is left is
 // whole, and the next sweep ends it.
 func TestSweepCrash(t *testing.T) {
+	t.Parallel()
 	base := createStore(t)
 	id := publish(t, base, "stable", put(t, base, KindItem, "a", "a"))
 	orphan := following(t, base, "stable", put(t, base, KindItem, "b", "b"))

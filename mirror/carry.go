@@ -20,7 +20,7 @@ func (p *planner) carry(l *streams.Products) {
 			if _, gone := p.lost[id]; gone || l.Version(id.product, id.version) != nil || !p.stays(l, id) {
 				continue
 			}
-			voucher := p.prev.voucher(id)
+			voucher := p.prev.voucher(id, p.s.AllowUnsigned)
 			if voucher == nil {
 				p.lost[id] = id.omission("no signed document of upstream's is left that lists it")
 				continue

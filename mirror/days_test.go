@@ -13,6 +13,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
 
@@ -269,5 +270,118 @@ func TestSyncKeepsPasswords(t *testing.T) {
 	}
 	if _, err := mirror.NewStream("http://user:SECRET@host:99x99/"); err == nil || strings.Contains(err.Error(), "SECRET") {
 		t.Errorf("malformed URL: %v", err)
+	}
+}
+
+// A lost signing key is not replaced without being told to: no client would
+// accept what another one signs.
+func TestSyncLostKey(t *testing.T) {
+	tree := oneProduct()
+	s := newSite(t, tree)
+	s.mustSync()
+	if err := os.Remove(filepath.Join(s.store.Files().Dir(), "keys/site.asc")); err != nil {
+		t.Fatal(err)
+	}
+	s.m = newMirror(t, s.store)
+	tree = tree.Clone()
+	tree.AddDay()
+	s.upstream.Publish(tree)
+	if _, err := s.sync(); !errors.Is(err, mirror.ErrKeyLost) {
+		t.Errorf("sync without the key: %v", err)
+	}
+	if _, err := s.m.GenerateKey("ed25519", false); err != nil {
+		t.Fatal(err)
+	}
+	s.mustSync()
+}
+
+// A damaged manifest of the current snapshot does not end syncing: the next one
+// makes it anew.
+func TestSyncDamagedManifest(t *testing.T) {
+	s := newSite(t, oneProduct())
+	s.mustSync()
+	name := filepath.Join(s.store.Files().Dir(), "snapshots", stable, current(t, s.store, stable).String())
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(strings.Replace(string(data), "item ", "iten ", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if res := s.mustSync(); !res.Changed || res.Fetched.Files != 0 {
+		t.Errorf("sync over a damaged manifest: %+v", res)
+	}
+	if err := os.WriteFile(name, data, 0o600); err != nil { // for the check at the end
+		t.Fatal(err)
+	}
+}
+
+// One content cannot have two sizes: a version that says so is left out.
+func TestSyncTwoSizes(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		tree := streamstest.Plain(streamstest.PlainShape{})
+		tree.Lists[0].Products = tree.Lists[0].Products[:1]
+		p := tree.Lists[0].Products[0]
+		good := p.Versions[0].Items[0]
+		s := newSite(t, tree)
+		if before {
+			s.mustSyncPlain()
+		}
+		tree = tree.Clone()
+		p = tree.Lists[0].Products[0]
+		p.Versions = append(p.Versions, &streamstest.Version{Name: "99990101", Items: []*streamstest.Item{{
+			Name: "liar",
+			Tags: streamstest.Tags{"ftype": "liar", "path": "liar", "size": good.File.Length() + 1, "sha256": good.File.Sum("sha256")},
+		}}})
+		tree.Touch()
+		tree.Lists[0].Updated = tree.Updated
+		s.upstream.Publish(tree)
+		res, err := s.sync()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(res.LeftOut) != 1 || res.LeftOut[0].Version != "99990101" {
+			t.Errorf("known before: %v: left out %v", before, res.LeftOut)
+		}
+	}
+}
+
+// With signatures asked for again, what nobody signed goes.
+func TestSyncTrustTightened(t *testing.T) {
+	tree := oneProduct()
+	s := newSite(t, tree)
+	s.redefine(func(st *mirror.Stream) { st.AllowUnsigned = true })
+	s.upstream.SetFault(streamstest.At("v3:download.sjson", streamstest.Fault{Unsigned: true}))
+	s.mustSync()
+	s.redefine(func(st *mirror.Stream) { st.AllowUnsigned = false })
+	if _, err := s.sync(); !errors.Is(err, streams.ErrUnsigned) {
+		t.Errorf("sync of unsigned lists: %v", err)
+	}
+}
+
+// No stream's path may be part of another's, and what is wrong with one
+// definition is no other's trouble.
+func TestDefine(t *testing.T) {
+	s := newSite(t, oneProduct())
+	inner := s.stream
+	inner.Name, inner.Path, inner.Also = "inner", s.stream.Path+"streams/", nil
+	if err := s.m.Define(inner); err == nil || !strings.Contains(err.Error(), "--path") {
+		t.Errorf("a path below another stream's: %v", err)
+	}
+	if err := s.store.WriteState("garbage", []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	all, err := mirror.Streams(s.store.Files())
+	if len(all) != 1 || err == nil || !strings.Contains(err.Error(), "garbage") {
+		t.Errorf("streams: %v, %v", all, err)
+	}
+	s.mustSync()
+	healed := s.stream
+	healed.Name, healed.Path, healed.Also = "garbage", "/garbage/", nil
+	if err := s.m.Define(healed); err != nil {
+		t.Errorf("defining the unreadable stream anew: %v", err)
 	}
 }

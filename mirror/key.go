@@ -17,7 +17,8 @@ const siteKey = "site.asc"
 // snapshots.
 const retiredKeys = "retired.gpg"
 
-// Key returns the site's signing key, and makes one the first time.
+// Key returns the site's signing key, and makes one the first time. One that is
+// lost is not replaced: clients would have to get the new one first.
 func (m *Mirror) Key() (*streams.SigningKey, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -26,6 +27,9 @@ func (m *Mirror) Key() (*streams.SigningKey, error) {
 	}
 	key, err := SiteKey(m.store.Files())
 	if errors.Is(err, cache.ErrMiss) {
+		if err := m.neverSigned(); err != nil {
+			return nil, err
+		}
 		key, err = m.makeKey(streams.Ed25519)
 	}
 	if err != nil {
@@ -33,6 +37,21 @@ func (m *Mirror) Key() (*streams.SigningKey, error) {
 	}
 	m.key = key
 	return key, nil
+}
+
+// ErrKeyLost is returned when the key is gone that signed what is published.
+var ErrKeyLost = errors.New("the site's signing key is gone")
+
+// neverSigned reports a stream that was signed before.
+func (m *Mirror) neverSigned() error {
+	all, _ := Streams(m.store.Files())
+	for _, s := range all {
+		if st, err := readState(m.store.Files(), s.Name); err == nil && st.Accepted.Key != "" {
+			return fmt.Errorf("%w: stream %s was signed with %s; put the copy of keys/%s back (`oxbow key import FILE`), or make another with `oxbow key generate`, which clients do not trust before they get it",
+				ErrKeyLost, s.Name, st.Accepted.Key, siteKey)
+		}
+	}
+	return nil
 }
 
 // SiteKey reads the site's signing key; the error is cache.ErrMiss when the
@@ -44,27 +63,27 @@ func SiteKey(f *cache.Files) (*streams.SigningKey, error) {
 	}
 	key, err := streams.ReadSigningKey(secret)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the site's signing key: %w; `oxbow key import FILE` puts a good one in its place", err)
+		return nil, fmt.Errorf("cannot use the site's signing key: %w; `oxbow key import --replace FILE` puts a good one in its place", err)
 	}
 	return key, nil
 }
 
 // Keyring returns the keys that sign what the site publishes, as a binary
 // keyring: the signing key, and those that it replaced. It is empty while the
-// site has no key.
-func Keyring(f *cache.Files) ([]byte, error) {
+// site has no key. With an error it holds those that can be read.
+func Keyring(f *cache.Files) (ring []byte, err error) {
 	key, err := SiteKey(f)
-	if errors.Is(err, cache.ErrMiss) {
-		return nil, nil
+	switch {
+	case err == nil:
+		ring = key.Public()
+	case errors.Is(err, cache.ErrMiss):
+		err = nil
 	}
-	if err != nil {
-		return nil, err
+	retired, failed := f.ReadKey(retiredKeys)
+	if errors.Is(failed, cache.ErrMiss) {
+		failed = nil
 	}
-	retired, err := f.ReadKey(retiredKeys)
-	if err != nil && !errors.Is(err, cache.ErrMiss) {
-		return nil, err
-	}
-	return append(key.Public(), retired...), nil
+	return append(ring, retired...), errors.Join(err, failed)
 }
 
 // GenerateKey makes a new signing key for the site. An existing one is
@@ -91,6 +110,9 @@ func (m *Mirror) ImportKey(secret []byte, replace bool) (*streams.SigningKey, er
 	if err != nil {
 		return nil, err
 	}
+	if err := m.tryKey(key); err != nil {
+		return nil, fmt.Errorf("cannot sign with that key: %w", err)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.sameKey(key) {
@@ -103,6 +125,21 @@ func (m *Mirror) ImportKey(secret []byte, replace bool) (*streams.SigningKey, er
 	}
 	m.key = key
 	return key, nil
+}
+
+// tryKey proves that what the key signs now is accepted.
+func (m *Mirror) tryKey(key *streams.SigningKey) error {
+	text := []byte("{}\n")
+	signed, err := key.Clearsign(text, m.now())
+	if err != nil {
+		return err
+	}
+	ring, err := streams.ReadKeyring(key.Public())
+	if err != nil {
+		return err
+	}
+	_, err = ring.Verify(signed, m.now())
+	return err
 }
 
 func (m *Mirror) sameKey(key *streams.SigningKey) bool {

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -79,26 +80,55 @@ func (m *Mirror) Define(s Stream) error {
 	return writeState(m.store, st)
 }
 
+// SyncNew defines s and syncs it. If that fails before anything is published, the
+// stream is what it was before: a new one is not recorded, and one that has a
+// snapshot or an earlier definition keeps it. When ctx ends the definition stays,
+// since the same call goes on from there.
+func (m *Mirror) SyncNew(ctx context.Context, s Stream, o SyncOptions) (*Result, error) {
+	before, _ := readState(m.store.Files(), s.Name) // nil if there is none, or none that can be read
+	if err := m.Define(s); err != nil {
+		return nil, err
+	}
+	res, err := m.Sync(ctx, s.Name, o)
+	if err == nil || res != nil || ctx.Err() != nil || before != nil && s.same(before.Stream) {
+		return res, err
+	}
+	return nil, errors.Join(err, m.undefine(s.Name, before))
+}
+
+// undefine gives a stream back the state that it had before Define; nil: none.
+func (m *Mirror) undefine(name string, before *state) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if before != nil {
+		return writeState(m.store, before)
+	}
+	if _, err := m.store.Current(name); err == nil {
+		return nil // what is published outlived its definition, which is no new one then
+	}
+	return m.store.RemoveState(name)
+}
+
 // stateFor returns the state that s may become the definition of.
 func (m *Mirror) stateFor(s Stream) (*state, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	all, err := Streams(m.store.Files())
-	if err != nil {
-		return nil, err
-	}
+	// A definition that cannot be read stands in nobody's way: its own stream's
+	// takes its place.
+	all, _ := Streams(m.store.Files())
 	st := &state{}
 	for _, other := range all {
 		if other.Name != s.Name {
 			if p := sharedPath(s, other); p != "" {
-				return nil, fmt.Errorf("stream %s is served under %s already; give another path with --path", other.Name, p)
+				return nil, fmt.Errorf("stream %s is served under %s already, and one stream's path cannot be part of another's; give another with --path", other.Name, p)
 			}
 			continue
 		}
 		if !slices.Equal(other.Upstream, s.Upstream) {
-			return nil, fmt.Errorf("stream %s exists with upstream %s; give another name with --name", s.Name, strings.Join(other.Upstream, ", "))
+			return nil, fmt.Errorf("stream %s exists with upstream %s; give another name with --name", s.Name, shown(other.Upstream[0]))
 		}
+		var err error
 		if st, err = readState(m.store.Files(), s.Name); err != nil {
 			return nil, err
 		}
@@ -106,11 +136,13 @@ func (m *Mirror) stateFor(s Stream) (*state, error) {
 	return st, nil
 }
 
+// sharedPath returns a path of b that is, or is above or below, one of a.
 func sharedPath(a, b Stream) string {
-	mine := append([]string{a.Path}, a.Also...)
-	for _, p := range append([]string{b.Path}, b.Also...) {
-		if slices.Contains(mine, p) {
-			return p
+	for _, theirs := range append([]string{b.Path}, b.Also...) {
+		for _, ours := range append([]string{a.Path}, a.Also...) {
+			if strings.HasPrefix(theirs, ours) || strings.HasPrefix(ours, theirs) {
+				return theirs
+			}
 		}
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 
 	"oxbow/cache"
@@ -43,7 +44,12 @@ type Amount struct {
 	Bytes int64 `json:"bytes"`
 }
 
-func (a *Amount) add(n int64) { a.Files++; a.Bytes += n }
+func (a *Amount) add(n int64) {
+	a.Files++
+	if a.Bytes += n; a.Bytes < 0 { // sizes that no disk has: there is no room for them
+		a.Bytes = math.MaxInt64
+	}
+}
 
 // A PlannedList names the versions of one list that are going to be published.
 type PlannedList struct {
@@ -180,7 +186,7 @@ func (plan *Plan) addFiles(p *planner) (clash versionID, found bool) {
 }
 
 // addVersion adds the files of a version. It is false if one of its paths stands
-// for another content already.
+// for another content already, or one of its sums for another size or other sums.
 func (plan *Plan) addVersion(byKey map[string]*file, id versionID, v *streams.Version) bool {
 	for _, it := range v.Items {
 		if it.Path == "" {
@@ -192,7 +198,10 @@ func (plan *Plan) addVersion(byKey map[string]*file, id versionID, v *streams.Ve
 		}
 		if f == nil {
 			key := contentKey(it)
-			if f = byKey[key]; f == nil {
+			if f = byKey[key]; f != nil && !f.agrees(it) {
+				return false
+			}
+			if f == nil {
 				f = &file{want: wanted(it)}
 				byKey[key] = f
 				plan.files = append(plan.files, f)

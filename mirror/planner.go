@@ -58,7 +58,7 @@ func (p *planner) plan() *Plan {
 		if !found {
 			return plan
 		}
-		p.leaveOut(clash, "another version has another content under one of its paths")
+		p.leaveOut(clash, "another version has another content under one of its paths or sums")
 	}
 }
 
@@ -110,6 +110,21 @@ func (p *planner) choose(l *streams.Products) *streams.Products {
 		return broken
 	}
 	return l.Choose(c)
+}
+
+// selected reports whether anything in the plan is what the selections ask for,
+// and not only a boot loader that comes with each of them.
+func (p *planner) selected(plan *Plan) bool {
+	for _, l := range plan.lists {
+		for _, prod := range l.Products {
+			for _, v := range prod.Versions {
+				if slices.ContainsFunc(v.Items, func(it *streams.Item) bool { return p.selections.Matches(l, prod, v, it) }) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func (p *planner) choice(l *streams.Products) streams.Choice {

@@ -35,6 +35,10 @@ func (m *Mirror) published(name string) (*published, error) {
 		return nil, err
 	}
 	man, err := m.store.Manifest(name, snap.ID)
+	if errors.Is(err, cache.ErrCorrupt) || errors.Is(err, cache.ErrNoSnapshot) {
+		m.log.Error("the current snapshot is damaged and will be made anew", "stream", name, "snapshot", snap.ID, "reason", err)
+		return &published{id: snap.ID}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -145,13 +149,13 @@ func (p *published) entry(contentID string, origin streams.Path) *streams.Entry 
 }
 
 // voucher returns a document of upstream's that lists a version as it is
-// published, or nil. The path of a version's file may have come to stand for
-// other bytes since.
-func (p *published) voucher(id versionID) *list {
+// published, or nil: the path of a version's file may have come to stand for other
+// bytes since. Where signatures are asked for now, it has to have one.
+func (p *published) voucher(id versionID, unsigned bool) *list {
 	now := p.list(id.contentID).Version(id.product, id.version)
 	for i := range p.evidence {
 		li := &p.evidence[i]
-		if li.products.ContentID != id.contentID {
+		if li.products.ContentID != id.contentID || !unsigned && !streams.IsClearsigned(li.bytes) {
 			continue
 		}
 		if v := li.products.Version(id.product, id.version); v != nil && covers(v, now) {

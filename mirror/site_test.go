@@ -225,3 +225,12 @@ func available(t *testing.T, dir string) int64 {
 	}
 	return int64(st.Bavail) * st.Bsize
 }
+
+// mustSyncPlain is mustSync for a tree without MAAS' rules.
+func (s *site) mustSyncPlain() {
+	s.t.Helper()
+	res, err := s.sync()
+	if err != nil || len(res.LeftOut) > 0 {
+		s.t.Fatalf("sync: %+v, %v", res, err)
+	}
+}

@@ -77,9 +77,15 @@ const (
 )
 
 var (
-	nameRule   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	validName  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 	indexInURL = regexp.MustCompile(`^(.*?)/*(streams/v1/[^/]*\.s?json)$`)
 )
+
+// NameRule says which names streams may have.
+const NameRule = "a name is up to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit"
+
+// ValidName reports whether a stream may have that name.
+func ValidName(name string) bool { return validName.MatchString(name) }
 
 // NewStream returns the stream that `oxbow mirror sync URL` defines: named
 // after the URL's last path element (or its host) and served under the URL's
@@ -122,8 +128,8 @@ func NewStream(rawURL string) (Stream, error) {
 
 // Validate reports the first thing wrong with the definition.
 func (s Stream) Validate() error {
-	if !nameRule.MatchString(s.Name) {
-		return fmt.Errorf("stream name %q is not usable: a name is up to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit; give one with --name", s.Name)
+	if !ValidName(s.Name) {
+		return fmt.Errorf("stream name %q is not usable: %s; give one with --name", s.Name, NameRule)
 	}
 	for _, p := range append([]string{s.Path}, s.Also...) {
 		if err := validServedPath(p); err != nil {
@@ -156,7 +162,7 @@ func (s Stream) same(t Stream) bool {
 
 func validServedPath(p string) error {
 	switch inner := strings.Trim(p, "/"); {
-	case !strings.HasPrefix(p, "/") || !strings.HasSuffix(p, "/") || !fs.ValidPath(inner) || inner == "." || strings.ContainsAny(p, "\\%?#"):
+	case !strings.HasPrefix(p, "/") || !strings.HasSuffix(p, "/") || !fs.ValidPath(inner) || inner == "." || strings.ContainsAny(p, "\\%?#") || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return fmt.Errorf("path %q is not usable: a path begins and ends with a slash and has no empty, dot or escaped parts; give one with --path", p)
 	case inner == "-" || strings.HasPrefix(inner, "-/"):
 		return fmt.Errorf("path %q is not usable: /-/ is oxbow's own; give another with --path", p)
@@ -176,10 +182,11 @@ func (s Stream) selections() (streams.Selections, error) {
 	return all, nil
 }
 
-// wants is the part of the definition that decides what is published: a sync
-// of the same upstream documents has nothing to do while it stays the same.
+// wants is the part of the definition that decides what is published, and who is
+// trusted with it: a sync of the same upstream documents has nothing to do while it
+// stays the same.
 func (s Stream) wants() string {
-	b, _ := json.Marshal([]any{s.Select, s.NoBootloaders, s.MaxVersions, s.Kind, s.Profile})
+	b, _ := json.Marshal([]any{s.Select, s.NoBootloaders, s.MaxVersions, s.Kind, s.Profile, s.AllowUnsigned, cache.Sum(s.Keyring).String()})
 	return string(b)
 }
 
@@ -222,24 +229,25 @@ const (
 // ErrNoStream is returned for a name that no stream has.
 var ErrNoStream = errors.New("no such stream")
 
-// Streams returns the streams defined in a store, by name. It needs no lock.
+// Streams returns the streams defined in a store, by name, and an error about
+// those whose definition cannot be read. It needs no lock.
 func Streams(f *cache.Files) ([]Stream, error) {
 	names, err := f.Streams()
 	if err != nil {
 		return nil, err
 	}
 	var all []Stream
+	var unreadable []error
 	for _, name := range names {
 		st, err := readState(f, name)
-		if errors.Is(err, ErrNoStream) {
-			continue // snapshots of a stream that was dropped
+		switch {
+		case err == nil:
+			all = append(all, st.Stream)
+		case !errors.Is(err, ErrNoStream): // else: snapshots of a stream that was removed
+			unreadable = append(unreadable, err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, st.Stream)
 	}
-	return all, nil
+	return all, errors.Join(unreadable...)
 }
 
 // LastSync returns how the last sync of a stream ended; nil if there was none.

@@ -41,7 +41,8 @@ type Result struct {
 }
 
 // ErrNothing is returned when the selection matches nothing that can be
-// published. What was published before stays.
+// published; boot loaders that come with every selection do not count. What was
+// published before stays.
 var ErrNothing = errors.New("nothing to publish")
 
 // maxMoves bounds how often one sync starts over because upstream published
@@ -82,7 +83,11 @@ func (m *Mirror) plan(ctx context.Context, st *state, o SyncOptions) (*Plan, err
 	if err != nil {
 		return nil, err
 	}
-	return p.plan(), nil
+	plan := p.plan()
+	if !p.selected(plan) {
+		return nil, nothing(plan)
+	}
+	return plan, nil
 }
 
 // read returns upstream's metadata; only the index when nothing is new.
@@ -188,7 +193,16 @@ func (m *Mirror) unchanged(st *state) (*Result, error) {
 	if err == nil && st.Last != nil && st.Last.Outcome == OutcomeFailed {
 		err = m.noteLast(name, OutcomeDone, "")
 	}
-	return &Result{Stream: name, Snapshot: snap.ID.String()}, err
+	if err != nil {
+		return nil, err
+	}
+	pub, err := m.published(name)
+	if err != nil {
+		return nil, err
+	}
+	shown := Plan{lists: pub.lists}
+	shown.count()
+	return &Result{Stream: name, Snapshot: snap.ID.String(), Products: shown.Products, Versions: shown.Versions, Items: shown.Items}, nil
 }
 
 // A run is one sync under way.
@@ -211,7 +225,7 @@ func (r *run) bring(ctx context.Context, c *catalog) (*Result, error) {
 	}
 	for moves := 0; ; {
 		plan := p.plan()
-		if len(plan.lists) == 0 {
+		if !p.selected(plan) {
 			return nil, nothing(plan)
 		}
 		failed, err := r.fetch(ctx, plan)

@@ -26,7 +26,7 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 		slog.String("path", r.URL.Path),
 		slog.Int("status", w.status), // 0: cut without an answer
 		slog.Int64("bytes", w.bytes),
-		slog.Duration("duration", took),
+		slog.Float64("seconds", took.Seconds()),
 		slog.String("client", client),
 	}
 	if status := w.Header().Get("Cache-Status"); status != "" {

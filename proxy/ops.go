@@ -80,34 +80,17 @@ func (s *Server) serveSnapshot(w *reply, r *http.Request, path string) {
 		return
 	}
 	w.stream = name
-	id, ok := s.snapshotID(name, prefix)
-	if !ok {
-		s.unknown(w, r, inner)
-		return
+	id, err := s.store.Files().Resolve(name, prefix)
+	var entry cache.Entry
+	if err == nil {
+		entry, err = s.store.Lookup(name, id, streams[i].View, inner)
 	}
-	entry, err := s.store.Lookup(name, id, streams[i].View, inner)
 	switch {
-	case errors.Is(err, cache.ErrMiss):
+	case errors.Is(err, cache.ErrMiss), errors.Is(err, cache.ErrNoSnapshot):
 		s.unknown(w, r, inner)
 	case err != nil:
 		s.broken(w, r, err)
 	default:
 		s.serveEntry(w, r, cache.Found{Entry: entry, Snapshot: id, Current: true})
 	}
-}
-
-// snapshotID returns the id of the one kept snapshot that begins with prefix.
-func (s *Server) snapshotID(stream, prefix string) (id cache.Digest, ok bool) {
-	kept, err := s.store.Snapshots(stream)
-	if err != nil {
-		return id, false
-	}
-	matches := 0
-	for _, snapshot := range kept {
-		if strings.HasPrefix(snapshot.ID.String(), prefix) {
-			id = snapshot.ID
-			matches++
-		}
-	}
-	return id, matches == 1
 }

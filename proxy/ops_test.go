@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"oxbow/cache"
@@ -71,6 +73,24 @@ func TestSnapshotPrefixIsUnique(t *testing.T) {
 		}
 		if status, body := ask(srv, "/-/snapshots/stable/"+id[:12]+"/streams/v1/index.json"); status != http.StatusOK || body != fmt.Sprint(n) {
 			t.Errorf("%s: %d %q", id[:12], status, body)
+		}
+	}
+}
+
+// A store that cannot tell is not taken for one that knows of no such snapshot.
+func TestSnapshotsOfADamagedStore(t *testing.T) {
+	s := newSite(t, true)
+	id := s.publish("stable", s.put(cache.KindSite, "streams/v1/index.json", "1")).String()
+	srv := s.server(Options{}, stable)
+	if err := os.WriteFile(filepath.Join(s.dir, "current", "stable"), []byte("nonsense"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{
+		"/-/snapshots/stable/" + id + "/streams/v1/index.json":    http.StatusServiceUnavailable,
+		"/-/snapshots/candidate/" + id + "/streams/v1/index.json": http.StatusNotFound, // not served here
+	} {
+		if status, body := ask(srv, path); status != want {
+			t.Errorf("%s: %d %q, want %d", path, status, body, want)
 		}
 	}
 }

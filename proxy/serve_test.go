@@ -70,23 +70,23 @@ func TestRequestLine(t *testing.T) {
 	srv := s.server(Options{}, stable)
 	for _, test := range []struct{ method, target, want string }{
 		{"GET", "/ephemeral-v3/stable/a/squashfs?token=secret#hidden",
-			`level=INFO msg=request method=GET path=/ephemeral-v3/stable/a/squashfs status=200 bytes=10 duration=D client=192.0.2.1 cache="oxbow; hit" stream=stable snapshot=` + id.String()[:12]},
+			`level=INFO msg=request method=GET path=/ephemeral-v3/stable/a/squashfs status=200 bytes=10 seconds=S client=192.0.2.1 cache="oxbow; hit" stream=stable snapshot=` + id.String()[:12]},
 		{"HEAD", "/ephemeral-v3/stable/a/squashfs",
-			`level=INFO msg=request method=HEAD path=/ephemeral-v3/stable/a/squashfs status=200 bytes=0 duration=D client=192.0.2.1 cache="oxbow; hit" stream=stable snapshot=` + id.String()[:12]},
+			`level=INFO msg=request method=HEAD path=/ephemeral-v3/stable/a/squashfs status=200 bytes=0 seconds=S client=192.0.2.1 cache="oxbow; hit" stream=stable snapshot=` + id.String()[:12]},
 		{"GET", "/ephemeral-v3/stable/b%0Alevel=ERROR",
-			`level=INFO msg=request method=GET path="/ephemeral-v3/stable/b\nlevel=ERROR" status=404 bytes=10 duration=D client=192.0.2.1 cache="oxbow; detail=unknown"`},
+			`level=INFO msg=request method=GET path="/ephemeral-v3/stable/b\nlevel=ERROR" status=404 bytes=10 seconds=S client=192.0.2.1 cache="oxbow; detail=unknown"`},
 		{"GET", "http://user:secret@mirror/b?token=secret",
-			`level=INFO msg=request method=GET path=/b status=404 bytes=10 duration=D client=192.0.2.1 cache="oxbow; detail=unknown"`},
+			`level=INFO msg=request method=GET path=/b status=404 bytes=10 seconds=S client=192.0.2.1 cache="oxbow; detail=unknown"`},
 		{"POST", "/-/healthz",
-			`level=DEBUG msg=request method=POST path=/-/healthz status=405 bytes=34 duration=D client=192.0.2.1`},
+			`level=DEBUG msg=request method=POST path=/-/healthz status=405 bytes=34 seconds=S client=192.0.2.1`},
 	} {
 		before := len(s.log.String())
 		srv.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(test.method, test.target, nil))
 		line := strings.TrimSuffix(s.log.String()[before:], "\n")
 		_, line, _ = strings.Cut(line, " ") // the time
-		if head, tail, ok := strings.Cut(line, "duration="); ok {
+		if head, tail, ok := strings.Cut(line, "seconds="); ok {
 			_, tail, _ = strings.Cut(tail, " ")
-			line = head + "duration=D " + tail
+			line = head + "seconds=S " + tail
 		}
 		if line != test.want {
 			t.Errorf("%s %s logs\n%s, want\n%s", test.method, test.target, line, test.want)

@@ -27,6 +27,9 @@ func ParseFilter(s string) (Filter, error) {
 		return Filter{}, fmt.Errorf("cannot parse filter %q: want a tag, one of = != ~ !~, and a value, as in arch=amd64 or release~(jammy|noble)", s)
 	}
 	f := Filter{key: m[1], value: m[4], negated: m[2] == "!"}
+	if m[3] == "=" && (strings.HasPrefix(f.value, "=") || strings.HasPrefix(f.value, "~")) { // no tag begins so
+		return Filter{}, fmt.Errorf("cannot parse filter %q: did you mean %s%s%s?", s, m[1], m[2], f.value)
+	}
 	if m[3] == "~" {
 		var err error
 		if f.pattern, err = regexp.Compile(f.value); err != nil {

@@ -77,10 +77,14 @@ func (it *Item) resolveSize(at *scope) (err error) {
 	return err
 }
 
+// maxSize bounds the size of a file in bytes: what every JSON reader takes for
+// a whole number (RFC 8259, section 6).
+const maxSize = 1<<53 - 1
+
 // parseSize reads a number of bytes. Writers have put it as a string, too.
 func parseSize(text string) (int64, error) {
 	n, err := strconv.ParseUint(text, 10, 63)
-	if err != nil {
+	if err != nil || n > maxSize {
 		return 0, fmt.Errorf("size %q is not a whole number of bytes", text)
 	}
 	return int64(n), nil

@@ -3,6 +3,7 @@ package streams
 import (
 	"fmt"
 	"io/fs"
+	"net/url"
 	"strings"
 	"unicode"
 )
@@ -37,6 +38,15 @@ func badPath(s string) string {
 		return `it has the element "..."`
 	}
 	return ""
+}
+
+// Escaped returns the path as it stands in a URL, below a base that ends with a
+// slash: its characters literally where a URL allows them, as simplestreams' own
+// clients send them.
+func (p Path) Escaped() string {
+	// url.URL keeps ':' as it is, except in the first element of a relative
+	// path; the leading slash avoids that.
+	return (&url.URL{Path: "/" + string(p)}).EscapedPath()[1:]
 }
 
 // A Pedigree says where in a list something stands. Parts are empty from the

@@ -2,6 +2,7 @@ package streams
 
 import (
 	"io/fs"
+	"net/url"
 	"path"
 	"strings"
 	"testing"
@@ -65,4 +66,21 @@ func FuzzParsePath(f *testing.F) {
 			t.Errorf("ParsePath(%q) = %q, which leads to %q", s, p, inside)
 		}
 	})
+}
+
+// What a server makes of an escaped path below a base is the path.
+func TestEscapedPath(t *testing.T) {
+	for path, want := range map[Path]string{
+		"streams/v1/com.ubuntu.maas:stable:v3:download.json": "streams/v1/com.ubuntu.maas:stable:v3:download.json",
+		"a:b/c":               "a:b/c",
+		"with space/100%/ü?#": "with%20space/100%25/%C3%BC%3F%23",
+		"a%2Fb":               "a%252Fb",
+	} {
+		if got := path.Escaped(); got != want {
+			t.Errorf("%q is escaped as %q, want %q", path, got, want)
+		}
+		if u, err := url.Parse("http://host/base/" + path.Escaped()); err != nil || u.Path != "/base/"+string(path) {
+			t.Errorf("%q is asked for as %q: %v", path, u.Path, err)
+		}
+	}
 }

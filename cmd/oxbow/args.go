@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -65,7 +66,7 @@ func (a *arrangement) take(words []string) (int, error) {
 		return 0, a.unknownFlag(word, name)
 	case hasValue:
 		a.flags = append(a.flags, flagWord{name, "--" + name + "=" + value})
-		return 1, nil
+		return 1, a.checkValue(f, name, value)
 	case !f.TakesValue():
 		a.flags = append(a.flags, flagWord{name, "--" + name})
 		return 1, nil
@@ -73,7 +74,22 @@ func (a *arrangement) take(words []string) (int, error) {
 		return 0, a.usage("flag --%s needs a value", name)
 	}
 	a.flags = append(a.flags, flagWord{name, "--" + name + "=" + words[1]})
-	return 2, nil
+	return 2, a.checkValue(f, name, words[1])
+}
+
+// checkValue refuses what cli/v2 would refuse in words of its own.
+func (a *arrangement) checkValue(f cli.DocGenerationFlag, name, value string) error {
+	switch f.(type) {
+	case *cli.IntFlag:
+		if _, err := strconv.ParseInt(value, 0, strconv.IntSize); err != nil {
+			return a.usage("--%s: %q is not a number", name, value)
+		}
+	case *cli.BoolFlag:
+		if _, err := strconv.ParseBool(value); err != nil {
+			return a.usage("--%s: %q is neither true nor false", name, value)
+		}
+	}
+	return nil
 }
 
 // plain takes a word that is no flag: the next command, or an argument.
@@ -129,10 +145,41 @@ func (a *arrangement) line() ([]string, error) {
 }
 
 func (a *arrangement) unknownFlag(word, name string) error {
-	if near := cli.SuggestFlag(a.known(), name, true); near != "" {
-		return a.usage("unknown flag %s; did you mean %s?", word, near)
+	for far := 1; far <= maxTypos; far++ {
+		for _, f := range a.known() {
+			if near := f.Names()[0]; distance(name, near) == far && far < len(near)/2 {
+				return a.usage("unknown flag %s; did you mean --%s?", word, near)
+			}
+		}
 	}
 	return a.usage("unknown flag %s", word)
+}
+
+// maxTypos is how many letters of a flag may be wrong for it to be suggested.
+const maxTypos = 2
+
+// distance is the number of letters to add, to remove, to replace or to swap
+// with their neighbour that make b of a.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		for j := range rows[i] {
+			switch {
+			case i == 0 || j == 0:
+				rows[i][j] = i + j
+				continue
+			case a[i-1] == b[j-1]:
+				rows[i][j] = rows[i-1][j-1]
+			default:
+				rows[i][j] = 1 + min(rows[i-1][j-1], rows[i-1][j], rows[i][j-1])
+			}
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
 }
 
 func (a *arrangement) usage(format string, args ...any) error {

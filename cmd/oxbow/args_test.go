@@ -36,7 +36,7 @@ func TestArrange(t *testing.T) {
 		{summary: "one dash is an argument", line: "oxbow key import - --replace", want: "oxbow key import --replace -- -"},
 		{summary: "a stream named like a command", line: "oxbow mirror sync sync help", want: "oxbow mirror sync -- sync help"},
 		{summary: "the same flag twice, in order", line: "oxbow mirror sync --max 1 a --max 2", want: "oxbow mirror sync --max=1 --max=2 -- a"},
-		{summary: "an unknown flag, in spite of help", line: "oxbow mirror sync stable --nothing-known=1 --help", err: "unknown flag --nothing-known=1; did you mean --allow-unsigned?"},
+		{summary: "an unknown flag, in spite of help", line: "oxbow mirror sync stable --nothing-known=1 --help", err: "unknown flag --nothing-known=1"},
 		{summary: "help", line: "oxbow mirror sync stable --max 1 --help", want: "oxbow mirror sync --help"},
 		{summary: "short help", line: "oxbow -h", want: "oxbow --help"},
 		{summary: "help of a group", line: "oxbow mirror --help", want: "oxbow mirror --help"},
@@ -44,11 +44,14 @@ func TestArrange(t *testing.T) {
 		{summary: "version as a flag", line: "oxbow --version", want: "oxbow version --"},
 
 		{summary: "unknown flag", line: "oxbow mirror sync stable --dry-rum", err: "unknown flag --dry-rum; did you mean --dry-run?"},
-		{summary: "a flag of another command", line: "oxbow mirror list --dry-run", err: "unknown flag --dry-run; did you mean --log-format?"},
-		{summary: "a flag of another command, before the command", line: "oxbow --dry-run mirror list", err: "unknown flag --dry-run; did you mean --log-format?"},
+		{summary: "a flag of another command", line: "oxbow mirror list --dry-run", err: "unknown flag --dry-run"},
+		{summary: "a flag of another command, before the command", line: "oxbow --dry-run mirror list", err: "unknown flag --dry-run"},
 		{summary: "unknown flag before the command", line: "oxbow --stroe /s mirror list", err: "unknown flag --stroe; did you mean --store?"},
 		{summary: "three dashes", line: "oxbow mirror list ---json", err: "unknown flag ---json; did you mean --json?"},
 		{summary: "a flag without a name", line: "oxbow mirror list --=x", err: "unknown flag --=x"},
+		{summary: "a misspelt short flag", line: "oxbow mirror sync --mux 1", err: "unknown flag --mux"},
+		{summary: "no number", line: "oxbow mirror sync http://h/x --max many", err: `--max: "many" is not a number`},
+		{summary: "no boolean", line: "oxbow mirror list --json=yes", err: `--json: "yes" is neither true nor false`},
 		{summary: "no value at the end", line: "oxbow mirror sync stable --max", err: "flag --max needs a value"},
 		{summary: "a flag instead of a value", line: "oxbow mirror sync http://h/x --name --dry-run", err: "flag --name needs a value"},
 		{summary: "no command", line: "oxbow", err: "missing command; there is serve, mirror, store, key, demo, completion, version"},
@@ -106,6 +109,7 @@ func checkFlagArrives(t *testing.T, line []string, command, flag string) {
 	all := commands()
 	reached := false
 	for _, c := range leaves(all) {
+		c.Before = nil // which looks at values
 		c.Action = func(c *cli.Context) error {
 			reached = true
 			if c.Command.Name != command || !c.IsSet(flag) || !slices.Equal(c.Args().Slice(), []string{"first", "second"}) {
@@ -171,7 +175,7 @@ func TestUsageErrorsSayWhereHelpIs(t *testing.T) {
 	if got := run(context.Background(), strings.Fields("oxbow mirror sync --max many http://h/x"), &stdout, &stderr); got != exitUsage {
 		t.Errorf("status %d, want %d", got, exitUsage)
 	}
-	want := "oxbow: invalid value \"many\" for flag -max: parse error\noxbow: hint: see `oxbow mirror sync --help`\n"
+	want := "oxbow: --max: \"many\" is not a number\noxbow: hint: see `oxbow mirror sync --help`\n"
 	if diff := cmp.Diff(want, stderr.String()); diff != "" || stdout.Len() > 0 {
 		t.Errorf("stdout %q, stderr (-want +got):\n%s", &stdout, diff)
 	}

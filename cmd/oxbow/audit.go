@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 
 	"oxbow/streams"
@@ -111,23 +110,19 @@ func (a *audit) signed(ctx context.Context, p streams.Path, suffix string) ([]by
 }
 
 func (a *audit) files(ctx context.Context, l *streams.Products) error {
-	for _, prod := range l.Products {
-		for _, v := range prod.Versions {
-			for _, it := range v.Items {
-				if it.Path == "" {
-					continue
-				}
-				if other := a.seen[it.Path]; other != nil {
-					if other.Size != it.Size || !bytes.Equal(other.SHA256, it.SHA256) {
-						return fmt.Errorf("%s has two contents", it.Path)
-					}
-					continue
-				}
-				a.seen[it.Path] = it
-				if err := a.file(ctx, it); err != nil {
-					return fmt.Errorf("%s: %w", streams.Pedigree{Product: prod.Name, Version: v.Name, Item: it.Name}, err)
-				}
+	for at, it := range l.Items() {
+		if it.Path == "" {
+			continue
+		}
+		if other := a.seen[it.Path]; other != nil {
+			if other.Size != it.Size || !bytes.Equal(other.SHA256, it.SHA256) {
+				return fmt.Errorf("%s has two contents", it.Path)
 			}
+			continue
+		}
+		a.seen[it.Path] = it
+		if err := a.file(ctx, it); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
 		}
 	}
 	return nil
@@ -162,17 +157,19 @@ func (a *audit) file(ctx context.Context, it *streams.Item) error {
 	return nil
 }
 
-func (a *audit) url(p streams.Path) string {
-	return a.base + (&url.URL{Path: "./" + string(p)}).EscapedPath()[len("./"):]
-}
+func (a *audit) url(p streams.Path) string { return a.base + p.Escaped() }
 
+// get returns a document of at most streams.MaxDocument bytes.
 func (a *audit) get(ctx context.Context, url string) ([]byte, error) {
 	body, err := a.open(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	doc, err := io.ReadAll(io.LimitReader(body, streams.MaxDocument))
+	doc, err := io.ReadAll(io.LimitReader(body, streams.MaxDocument+1))
+	if err == nil && len(doc) > streams.MaxDocument {
+		err = fmt.Errorf("it is longer than %d bytes", streams.MaxDocument)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", url, err)
 	}

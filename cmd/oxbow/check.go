@@ -72,7 +72,7 @@ func storeCheck(c *cli.Context) error {
 			if err := printJSON(c.App.Writer, v); err != nil {
 				return err
 			}
-			return r.Err()
+			return verdict(r)
 		}
 		for _, p := range r.Problems {
 			fmt.Fprintf(c.App.Writer, "fault: %v\n", p)
@@ -84,6 +84,14 @@ func storeCheck(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return r.Err()
+		return verdict(r)
 	})
+}
+
+// verdict is the error of a check that printed what it found.
+func verdict(r *cache.Report) error {
+	if r.OK() {
+		return nil
+	}
+	return fmt.Errorf("the store has %s", counted(len(r.Problems), "fault"))
 }

@@ -32,6 +32,7 @@ func completion(c *cli.Context) (err error) {
 		if script, err = c.App.ToFishCompletion(); err != nil {
 			return err
 		}
+		script += fishArguments
 	default:
 		return usagef(c, "no completion for %q; there is bash, zsh and fish", shell)
 	}
@@ -39,9 +40,18 @@ func completion(c *cli.Context) (err error) {
 	return err
 }
 
+// streamList prints the names of the streams, for completion.
+const streamList = "oxbow mirror list 2>/dev/null | tail -n +2 | cut -d ' ' -f 1"
+
+const fishArguments = `
+complete -c oxbow -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'
+complete -c oxbow -n '__fish_seen_subcommand_from mirror; and __fish_seen_subcommand_from sync status' -f -a '(` + streamList + `)'
+`
+
 // bashCompletion returns a function that follows the words of a command line
 // down the tree of commands and offers what may come next, or, behind a
-// command that takes arguments, its flags and file names.
+// command, its flags and what its arguments may be. Where nothing is offered, bash
+// completes file names.
 func bashCompletion(commands []*cli.Command) string {
 	var paths, offers strings.Builder
 	var walk func(path string, level []*cli.Command)
@@ -67,10 +77,22 @@ func bashCompletion(commands []*cli.Command) string {
   done
   case "$path" in
 %s  esac
+  case "$path ${COMP_WORDS[COMP_CWORD]}" in
+  "oxbow mirror sync -"* | "oxbow mirror status -"* | "oxbow completion -"* | "oxbow key import -"*) ;;
+  "oxbow mirror sync "* | "oxbow mirror status "*) words=$(%s) ;;
+  "oxbow completion "*) words="bash zsh fish" ;;
+  "oxbow key import "*) words="" ;;
+  esac
+  case "${COMP_WORDS[COMP_CWORD-1]}" in
+  --log-level) words="debug info warn error" ;;
+  --log-format) words="text json" ;;
+  --type) words="ed25519 rsa4096" ;;
+  --keyring | --store) words="" ;;
+  esac
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o default -F _oxbow oxbow
-`, &paths, &offers)
+`, &paths, &offers, streamList)
 }
 
 func flagNames(c *cli.Command) []string {

@@ -48,6 +48,10 @@ func finish(c *cli.Command) {
 		}
 	}
 	c.HideHelpCommand = true
+	c.Before = func(ctx *cli.Context) error {
+		_, err := logger(ctx, io.Discard, slog.LevelInfo)
+		return err
+	}
 	c.OnUsageError = func(ctx *cli.Context, err error, _ bool) error { return usagef(ctx, "%v", err) }
 }
 

@@ -9,7 +9,8 @@ import (
 
 // Packages import in one direction: cmd/oxbow → proxy → mirror → streams, cache,
 // and the last two know neither each other nor HTTP. What is below a package
-// belongs to it; streamstest, which is an upstream, may serve.
+// belongs to it; streamstest, which is an upstream, may serve. Scripts import
+// what they like, and nothing imports them.
 func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"cmd/oxbow": {"proxy", "mirror", "streams", "cache"},
@@ -26,9 +27,13 @@ func TestImports(t *testing.T) {
 	for line := range strings.Lines(string(out)) {
 		words := strings.Fields(strings.ReplaceAll(line, "oxbow/cmd/", "oxbow/cmd_"))
 		from := owner(words[0])
+		if from == "scripts" {
+			continue
+		}
 		may, known := allowed[from]
 		if !known {
-			continue // scripts
+			t.Errorf("%s has no rule", words[0])
+			continue
 		}
 		seen++
 		for _, imported := range words[1:] {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -109,6 +110,9 @@ func keyExport(c *cli.Context) error {
 	return err
 }
 
+// restoreKey is what to do when the key is gone that clients trust.
+const restoreKey = "put keys/site.asc of the store back from your copy, or give that to `oxbow key import`; clients would not trust a new key"
+
 // readKey reads the signing key of a store that another process may have.
 func readKey(c *cli.Context) (*cache.Files, *streams.SigningKey, error) {
 	if err := noArgs(c); err != nil {
@@ -120,6 +124,9 @@ func readKey(c *cli.Context) (*cache.Files, *streams.SigningKey, error) {
 	}
 	key, err := mirror.SiteKey(files)
 	if errors.Is(err, cache.ErrMiss) {
+		if st, err := files.Stats(c.Context); err == nil && len(st.Streams) > 0 {
+			return nil, nil, &hinted{errors.New("the signing key is gone, and what is published was signed with it"), restoreKey}
+		}
 		return nil, nil, &hinted{errors.New("the site has no signing key yet"), "the first sync makes one, and so does `oxbow key generate`"}
 	}
 	return files, key, err
@@ -168,7 +175,10 @@ func readInput(name string, limit int64) ([]byte, error) {
 	if name != "-" {
 		var err error
 		if f, err = os.Open(name); err != nil {
-			return nil, err
+			if e, ok := errors.AsType[*fs.PathError](err); ok {
+				err = e.Err // without the name
+			}
+			return nil, fmt.Errorf("cannot read %s: %w", name, err)
 		}
 		defer f.Close()
 	}

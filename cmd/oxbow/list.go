@@ -1,16 +1,40 @@
 package main
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/mirror"
+	"oxbow/streams"
 )
 
 func mirrorListCommand() *cli.Command {
 	return &cli.Command{Name: "list", Usage: "print the streams and what is wanted of them", Flags: []cli.Flag{jsonFlag()}, Action: mirrorList}
+}
+
+// definitionView is what `mirror list --json` prints of a stream: every key,
+// whether it is set or not.
+type definitionView struct {
+	Name          string          `json:"name"`
+	Upstream      []string        `json:"upstream"`
+	Index         streams.Path    `json:"index"`   // "": the signed one
+	Keyring       []string        `json:"keyring"` // fingerprints; none: Ubuntu's keys
+	AllowUnsigned bool            `json:"allow_unsigned"`
+	Path          string          `json:"path"`
+	Also          []string        `json:"also"`
+	Kind          mirror.Kind     `json:"kind"` // "": as upstream's metadata says
+	Profile       streams.Profile `json:"maas"` // "": all
+	Select        []string        `json:"select"`
+	NoBootloaders bool            `json:"no_bootloaders"`
+	MaxVersions   int             `json:"max_versions"` // 0: all
+}
+
+func viewDefinition(s mirror.Stream) definitionView {
+	return definitionView{s.Name, s.Upstream, s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
+		s.Kind, s.Profile, append([]string{}, s.Select...), s.NoBootloaders, s.MaxVersions}
 }
 
 func mirrorList(c *cli.Context) error {
@@ -22,12 +46,13 @@ func mirrorList(c *cli.Context) error {
 		return err
 	}
 	defer files.Close()
-	all, err := mirror.Streams(files)
-	if err != nil {
-		return err
-	}
+	all, unreadable := mirror.Streams(files)
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, append([]mirror.Stream{}, all...))
+		views := []definitionView{}
+		for _, s := range all {
+			views = append(views, viewDefinition(s))
+		}
+		return errors.Join(printJSON(c.App.Writer, views), unreadable)
 	}
 	t := newTable(c.App.Writer, "STREAM", "UPSTREAM", "PATH", "SELECT", "MAX")
 	for _, s := range all {
@@ -40,5 +65,5 @@ func mirrorList(c *cli.Context) error {
 		}
 		t.row(s.Name, strings.Join(s.Upstream, " "), strings.Join(append([]string{s.Path}, s.Also...), " "), wanted, newest)
 	}
-	return t.flush()
+	return errors.Join(t.flush(), unreadable)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"oxbow/cache"
 	"oxbow/mirror"
 )
 
@@ -58,6 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Commands:                  commands(),
 		HideHelpCommand:           true,
 		HideVersion:               true,
+		Flags:                     []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}}, // arrange makes it a command
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {}, // the status is chosen below
 	}
@@ -135,12 +136,13 @@ func hint(err error) string {
 		return fmt.Sprintf("see `%s --help`", e.command)
 	}
 	switch {
-	case errors.Is(err, cache.ErrNoStore):
-		return "`oxbow mirror sync URL` makes one"
 	case errors.Is(err, mirror.ErrNoStream):
 		return "`oxbow mirror list` prints those that there are"
 	case errors.Is(err, mirror.ErrKeyExists):
 		return "--replace puts this one in its place; every client needs the new keyring before that"
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return "run it as the user who owns the store, or name another store with --store"
 	}
 	return ""
 }

@@ -63,6 +63,18 @@ func counted[N int | int64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// maxReason bounds a reason in a line of text, in characters; --json has it whole.
+const maxReason = 60
+
+// short renders a reason as a part of a line.
+func short(reason string) string {
+	r := []rune(strings.ReplaceAll(reason, "\n", "; "))
+	if len(r) <= maxReason {
+		return string(r)
+	}
+	return string(r[:maxReason-1]) + "…"
+}
+
 // stamp renders a time; "-" stands for none.
 func stamp(t time.Time) string {
 	if t.IsZero() {

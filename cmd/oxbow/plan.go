@@ -34,6 +34,7 @@ func planNew(c *cli.Context, out *console, s mirror.Stream) error {
 		}
 	}
 	return withMirror(c, out, slog.LevelWarn, open, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
+		printChanges(out, m, s)
 		return planAll(c, []string{s.Name}, func(ctx context.Context, _ string, o mirror.SyncOptions) (*mirror.Plan, error) {
 			return m.PlanNew(ctx, s, o)
 		})
@@ -42,25 +43,31 @@ func planNew(c *cli.Context, out *console, s mirror.Stream) error {
 
 type planner func(ctx context.Context, name string, o mirror.SyncOptions) (*mirror.Plan, error)
 
-// planAll prints what syncs of the streams would do.
+// planAll prints what syncs of the streams would do. A stream that cannot be
+// planned does not keep the others from it.
 func planAll(c *cli.Context, names []string, plan planner) error {
-	plans := []*mirror.Plan{}
+	plans := []any{} // of *mirror.Plan and streamError
+	var failed []error
 	for _, name := range names {
 		p, err := plan(c.Context, name, syncOptions(c))
+		if err != nil && c.Context.Err() != nil {
+			failed = append(failed, context.Cause(c.Context))
+			break
+		}
 		if err != nil {
-			return fmt.Errorf("cannot plan a sync of %s: %w", name, err)
+			failed = append(failed, fmt.Errorf("cannot plan a sync of %s: %w", name, err))
+			plans = append(plans, streamError{name, err.Error()})
+			continue
 		}
 		plans = append(plans, p)
-	}
-	if c.Bool("json") {
-		return printJSON(c.App.Writer, plans)
-	}
-	for _, p := range plans {
-		if err := printPlan(c.App.Writer, p); err != nil {
-			return err
+		if !c.Bool("json") {
+			failed = append(failed, printPlan(c.App.Writer, p))
 		}
 	}
-	return nil
+	if c.Bool("json") {
+		failed = append(failed, printJSON(c.App.Writer, plans))
+	}
+	return errors.Join(failed...)
 }
 
 func printPlan(w io.Writer, p *mirror.Plan) error {
@@ -79,6 +86,9 @@ func printPlan(w io.Writer, p *mirror.Plan) error {
 	}
 	for _, s := range p.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", s)
+	}
+	for _, o := range p.LeftOut {
+		fmt.Fprintf(w, "left out: %s\n", o)
 	}
 	_, err := fmt.Fprintf(w, "%s: would publish %s, %s, %s of %s; has %s, %s; would fetch %s, %s\n", p.Stream,
 		counted(p.Products, "product"), counted(p.Versions, "version"), counted(p.Items, "item"), p.Upstream,

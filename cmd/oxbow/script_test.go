@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"sync"
@@ -45,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"signal":   signalCommand,
 			"get":      getCommand,
 			"audit":    auditCommand,
+			"damage":   damageCommand,
 		},
 	})
 }
@@ -138,6 +141,7 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 var faults = map[string]func(*http.Request) streamstest.Fault{
 	"none":           nil,
 	"hung squashfs":  streamstest.At("/squashfs", streamstest.Fault{Hang: true}),
+	"no index":       streamstest.At("/index.sjson", streamstest.Fault{Status: http.StatusNotFound}),
 	"unsigned index": streamstest.At("/index.sjson", streamstest.Fault{Unsigned: true}),
 }
 
@@ -209,7 +213,7 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
 
 // urlCommand waits until a started server listens and sets a variable to its
-// URL: url NAME VARIABLE.
+// URL, and VARIABLE_ADDRESS to its address: url NAME VARIABLE.
 func urlCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := worldOf(ts).jobs[args[0]]
 	var found []string
@@ -221,6 +225,7 @@ func urlCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s does not listen: %s", args[0], j.stderr.String())
 	}
 	ts.Setenv(args[1], "http://"+found[1])
+	ts.Setenv(args[1]+"_ADDRESS", found[1])
 }
 
 // signalCommand sends a signal to a started program, which has to end with a
@@ -261,6 +266,26 @@ func auditCommand(ts *testscript.TestScript, _ bool, args []string) {
 	a, err := auditTree(context.Background(), client, args[0]+args[1], args[0]+"/-/keyring.gpg")
 	ts.Check(err)
 	io.WriteString(ts.Stdout(), a.String()+"\n")
+}
+
+// damageCommand changes a bit of the largest blob of a store: damage DIR.
+func damageCommand(ts *testscript.TestScript, _ bool, args []string) {
+	var largest string
+	var size int64
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]+"/blobs"), func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if st, err := d.Info(); err == nil && st.Size() > size {
+			largest, size = name, st.Size()
+		}
+		return nil
+	}))
+	data, err := os.ReadFile(largest)
+	ts.Check(err)
+	data[0] ^= 1
+	ts.Check(os.Chmod(largest, 0o644))
+	ts.Check(os.WriteFile(largest, data, 0o644))
 }
 
 // patience is how long a script waits for what takes milliseconds.

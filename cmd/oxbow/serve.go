@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -31,8 +33,19 @@ func serve(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
+	addr := c.String("listen")
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return usagef(c, "--listen is %q; it is HOST:PORT, or :PORT for all addresses of this machine", addr)
+	}
 	return withStore(c, c.App.ErrWriter, slog.LevelInfo, cache.Open, func(s *cache.Store, log *slog.Logger) error {
-		ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", c.String("listen"))
+		ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
+			return &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with --listen"}
+		}
 		if err != nil {
 			return fmt.Errorf("cannot serve: %w", err)
 		}
@@ -41,21 +54,35 @@ func serve(c *cli.Context) error {
 }
 
 // serveStore serves the streams of s on ln until ctx ends, and lets running
-// downloads finish. SIGTERM is the way to end it, and no error.
+// downloads finish. A signal is the way to end it, and no error.
 func serveStore(ctx context.Context, s *cache.Store, ln net.Listener, log *slog.Logger) error {
+	// One stream that cannot be served keeps no other from being served, and no key
+	// is needed to serve what was signed before.
 	all, err := mirror.Streams(s.Files())
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		log.Error("a stream is not served", "reason", err)
 	}
 	ring, err := mirror.Keyring(s.Files())
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		log.Error("the keyring is not complete", "reason", err)
 	}
 	base := "http://" + reachable(ln.Addr())
 	var served []proxy.Stream
+	published := false
 	for _, st := range all {
 		served = append(served, proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: cache.Published})
-		log.Info("serving", "stream", st.Name, "boot_source", base+st.Path)
+		switch _, err := s.Current(st.Name); {
+		case errors.Is(err, cache.ErrNoSnapshot):
+			log.Warn("nothing published yet", "stream", st.Name)
+		case err != nil:
+			return errors.Join(err, ln.Close())
+		default:
+			log.Info("serving", "stream", st.Name, "boot_source", base+st.Path)
+			published = true
+		}
+	}
+	if published && len(ring) == 0 {
+		log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
 	}
 	if len(all) == 0 {
 		log.Warn("the store has no stream to serve; `oxbow mirror sync URL` defines one")
@@ -70,7 +97,7 @@ func serveStore(ctx context.Context, s *cache.Store, ln net.Listener, log *slog.
 	if err := srv.Serve(ctx, ln); err != nil {
 		return err
 	}
-	if by, ok := errors.AsType[stopped](context.Cause(ctx)); ok && by.Signal == syscall.SIGTERM {
+	if _, ok := errors.AsType[stopped](context.Cause(ctx)); ok {
 		return nil
 	}
 	return context.Cause(ctx)

@@ -2,9 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -33,24 +31,24 @@ type streamStatus struct {
 }
 
 func mirrorStatus(c *cli.Context) error {
+	if err := checkNames(c); err != nil {
+		return err
+	}
 	files, err := openFiles(c)
 	if err != nil {
 		return err
 	}
 	defer files.Close()
-	names, err := streamNames(c, files)
-	if err != nil {
-		return err
+	names, unreadable := streamNames(c, files)
+	if len(names) == 0 {
+		return unreadable
 	}
-	all, err := mirror.Streams(files)
-	if err != nil {
-		return err
-	}
+	all, _ := mirror.Streams(files) // what cannot be read is told by names
 	found := []streamStatus{}
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(s mirror.Stream) bool { return s.Name == name })
 		if i < 0 {
-			return fmt.Errorf("%w: %s", mirror.ErrNoStream, name)
+			continue // dropped meanwhile
 		}
 		st, err := statusOf(files, all[i])
 		if err != nil {
@@ -59,7 +57,7 @@ func mirrorStatus(c *cli.Context) error {
 		found = append(found, st)
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, found)
+		return errors.Join(printJSON(c.App.Writer, found), unreadable)
 	}
 	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "FILES", "SIZE", "KEPT", "LAST SYNC")
 	for _, st := range found {
@@ -69,7 +67,7 @@ func mirrorStatus(c *cli.Context) error {
 		}
 		t.row(st.Stream, snapshot, stamp(st.Published), st.Files, iec(st.Bytes), st.Kept, lastSync(st.LastSync))
 	}
-	return t.flush()
+	return errors.Join(t.flush(), unreadable)
 }
 
 func statusOf(files *cache.Files, s mirror.Stream) (streamStatus, error) {
@@ -98,5 +96,5 @@ func lastSync(l *mirror.Last) string {
 	case l.Reason == "":
 		return string(l.Outcome) + " " + stamp(l.Time)
 	}
-	return string(l.Outcome) + " " + stamp(l.Time) + ": " + strings.ReplaceAll(l.Reason, "\n", "; ")
+	return string(l.Outcome) + " " + stamp(l.Time) + ": " + short(l.Reason)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -27,7 +28,7 @@ func withStore(c *cli.Context, w io.Writer, level slog.Level, open opening, f fu
 	}
 	s, err := open(dir, &cache.Options{Log: log})
 	if err != nil {
-		return err
+		return noStore(dir, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	return f(s, log)
@@ -48,7 +49,16 @@ func openFiles(c *cli.Context) (*cache.Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cache.OpenFiles(dir)
+	files, err := cache.OpenFiles(dir)
+	return files, noStore(dir, err)
+}
+
+// noStore says in one line what to do where there is no store.
+func noStore(dir string, err error) error {
+	if errors.Is(err, cache.ErrNoStore) {
+		return fmt.Errorf("%w in %s: `oxbow mirror sync URL` makes one, and --store names another", cache.ErrNoStore, dir)
+	}
+	return err
 }
 
 func storeDir(c *cli.Context) (string, error) {

@@ -12,7 +12,6 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
-	"oxbow/streams"
 )
 
 func mirrorSyncCommand() *cli.Command {
@@ -38,9 +37,6 @@ func mirrorSyncCommand() *cli.Command {
 	}
 }
 
-// streamFlags are the flags that describe a new stream.
-var streamFlags = [...]string{"max", "keyring", "allow-unsigned", "name", "path"}
-
 func mirrorSync(c *cli.Context) error {
 	if n := c.Int("workers"); n < 1 {
 		return usagef(c, "--workers is %d; it is 1 or more", n)
@@ -58,95 +54,18 @@ func mirrorSync(c *cli.Context) error {
 			return usagef(c, "--%s describes a new stream: it goes with a URL", name)
 		}
 	}
+	if err := checkNames(c); err != nil {
+		return err
+	}
 	return withMirror(c, out, slog.LevelWarn, cache.Open, func(m *mirror.Mirror, s *cache.Store, _ *slog.Logger) error {
-		names, err := streamNames(c, s.Files())
-		if err != nil {
-			return err
+		names, unreadable := streamNames(c, s.Files())
+		if len(names) == 0 {
+			return unreadable
 		}
 		if c.Bool("dry-run") {
-			return planAll(c, names, m.Plan)
+			return errors.Join(planAll(c, names, m.Plan), unreadable)
 		}
-		return syncAll(c, m, out, names)
-	})
-}
-
-// streamNames returns the streams that the arguments name, or all of them.
-func streamNames(c *cli.Context, f *cache.Files) ([]string, error) {
-	if c.Args().Present() {
-		return c.Args().Slice(), nil
-	}
-	all, err := mirror.Streams(f)
-	if err != nil {
-		return nil, err
-	}
-	if len(all) == 0 {
-		return nil, &hinted{errors.New("the store has no stream"), "`oxbow mirror sync URL` defines one"}
-	}
-	var names []string
-	for _, s := range all {
-		names = append(names, s.Name)
-	}
-	return names, nil
-}
-
-// maxKeyring bounds the file of a keyring in bytes.
-const maxKeyring = 4 << 20
-
-// newStream returns the stream that the URL, the filters and the flags describe.
-func newStream(c *cli.Context) (mirror.Stream, error) {
-	s, err := mirror.NewStream(c.Args().First())
-	if err != nil {
-		return s, &usageError{err.Error(), c.Command.HelpName}
-	}
-	if c.IsSet("name") {
-		s.Name = c.String("name")
-	}
-	if c.IsSet("path") {
-		s.Path, s.Also = "/"+strings.Trim(c.String("path"), "/")+"/", nil
-	}
-	if file := c.String("keyring"); file != "" {
-		if s.Keyring, err = readInput(file, maxKeyring); err != nil {
-			return s, err
-		}
-	}
-	s.AllowUnsigned = c.Bool("allow-unsigned")
-	s.MaxVersions = c.Int("max")
-	var selection streams.Selection
-	for _, arg := range c.Args().Tail() {
-		filters, err := parseFilters(arg)
-		if err != nil {
-			return s, &usageError{err.Error(), c.Command.HelpName}
-		}
-		selection = append(selection, filters...)
-	}
-	if len(selection) > 0 {
-		s.Select = []string{selection.String()}
-	}
-	if err := s.Validate(); err != nil {
-		return s, &usageError{err.Error(), c.Command.HelpName}
-	}
-	return s, nil
-}
-
-// parseFilters reads an argument: one filter, whose value may have spaces, or
-// several in one word of the shell.
-func parseFilters(arg string) (streams.Selection, error) {
-	if several, err := streams.ParseSelection(arg); err == nil {
-		return several, nil
-	}
-	f, err := streams.ParseFilter(arg)
-	return streams.Selection{f}, err
-}
-
-func syncNew(c *cli.Context, out *console, s mirror.Stream) error {
-	if c.Bool("dry-run") {
-		return planNew(c, out, s)
-	}
-	return withMirror(c, out, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
-		if err := m.Define(s); err != nil {
-			return err
-		}
-		return syncAll(c, m, out, []string{s.Name})
+		return errors.Join(syncAll(c, out, names, m.Sync), unreadable)
 	})
 }
 
@@ -154,23 +73,34 @@ func syncOptions(c *cli.Context) mirror.SyncOptions {
 	return mirror.SyncOptions{AllowOlder: c.Bool("allow-older"), Workers: c.Int("workers")}
 }
 
+type syncer func(ctx context.Context, name string, o mirror.SyncOptions) (*mirror.Result, error)
+
+// streamError is what --json prints of a stream that fails, in place of its
+// result.
+type streamError struct {
+	Stream string `json:"stream"`
+	Error  string `json:"error"`
+}
+
 // syncAll syncs one stream after the other. A stream that fails does not keep
 // the others from being synced.
-func syncAll(c *cli.Context, m *mirror.Mirror, out *console, names []string) error {
+func syncAll(c *cli.Context, out *console, names []string, sync syncer) error {
 	o := syncOptions(c)
 	o.Progress = out.progress
 	defer out.end()
 	var failed []error
 	partial := false
-	results := []*mirror.Result{}
+	results := []any{} // of *mirror.Result and streamError
 	for _, name := range names {
-		res, err := m.Sync(c.Context, name, o)
+		res, err := sync(c.Context, name, o)
 		out.end()
 		if err != nil && c.Context.Err() != nil {
-			return &hinted{context.Cause(c.Context), "what was done is kept; the same command goes on from there"}
+			failed = append(failed, &hinted{context.Cause(c.Context), "what was done is kept; the same command goes on from there"})
+			break
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("cannot sync %s: %w", name, err))
+			results = append(results, streamError{name, err.Error()})
 			continue
 		}
 		results = append(results, res)
@@ -178,9 +108,7 @@ func syncAll(c *cli.Context, m *mirror.Mirror, out *console, names []string) err
 		for _, w := range res.Warnings {
 			fmt.Fprintf(out, "oxbow: %s: warning: %s\n", name, w)
 		}
-		for _, o := range res.LeftOut {
-			fmt.Fprintf(out, "oxbow: %s: left out: %s\n", name, o)
-		}
+		printLeftOut(out, res)
 		if !c.Bool("json") {
 			printResult(c.App.Writer, res)
 		}
@@ -192,6 +120,19 @@ func syncAll(c *cli.Context, m *mirror.Mirror, out *console, names []string) err
 		return err
 	}
 	return errPartial
+}
+
+// printLeftOut prints a line for each version that is left out; --json says the
+// rest.
+func printLeftOut(w io.Writer, r *mirror.Result) {
+	seen := map[string]bool{}
+	for _, o := range r.LeftOut {
+		version := o.Product + " " + o.Version
+		if !seen[version] {
+			seen[version] = true
+			fmt.Fprintf(w, "oxbow: %s: left out: %s: %s\n", r.Stream, version, short(o.Reason))
+		}
+	}
 }
 
 func printResult(w io.Writer, r *mirror.Result) {

@@ -4,8 +4,8 @@
 //
 //	go run ./scripts/bench [-runs N] [-only clone,limited,tiny,hot] [-dir DIR]
 //
-// It needs nginx, curl and some 8 GiB of disk below DIR, builds bin/oxbow by
-// `make build`, and talks to loopback only.
+// It runs in the root of the repository, needs bin/oxbow (`make build`), nginx,
+// curl and some 8 GiB of disk below DIR, and talks to loopback only.
 package main
 
 import (
@@ -32,9 +32,9 @@ var scenarios = []struct {
 	name string
 	run  func(context.Context, *bench) error
 }{
-	{"clone", clone},
-	{"limited", limited},
-	{"tiny", tiny},
+	{"clone", mirroring{"clone of 3024 MiB in 24 files", imageSizes(), "", "8 curls", curls(8)}.run},
+	{"limited", mirroring{"one file of 400 MiB at 20 MB/s a connection", []int64{400 * mib}, "20m", "1 curl", curls(1)}.run},
+	{"tiny", mirroring{"8000 files below 1 KiB", tinySizes(), "", "curl --parallel", (*bench).curlConfig}.run},
 	{"hot", hot},
 }
 

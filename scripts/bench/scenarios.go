@@ -5,86 +5,61 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
 const mib = 1 << 20
 
-// clone mirrors some 3 GiB in the mix of sizes that boot images have, beside
-// eight curls that write the same files to the same disk and check nothing.
-func clone(ctx context.Context, b *bench) error {
-	var sizes []int64
-	for range 6 {
-		sizes = append(sizes, 400*mib, 90*mib, 14*mib, mib/64)
-	}
-	t, err := makeTree(b, sizes)
+// A mirroring is a scenario: oxbow syncs a tree of files with these sizes,
+// beside curls that write the same files to the same disk and check nothing.
+type mirroring struct {
+	title string
+	sizes []int64
+	rate  string // what upstream grants to a connection, as in "20m"; "" for all it can
+	rival string // what prints call the peer
+	peer  func(b *bench, ctx context.Context, t *tree, base string) (usage, error)
+}
+
+func (m mirroring) run(ctx context.Context, b *bench) error {
+	t, err := makeTree(b, m.sizes)
 	if err != nil {
 		return err
 	}
 	defer t.remove()
-	base, stop, err := nginx(ctx, b, t.dir, "")
+	base, stop, err := nginx(ctx, b, t.dir, m.rate)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	p, err := compare(b.runs,
 		func() (usage, error) { return b.sync(ctx, t, base) },
-		func() (usage, error) { return b.curl(ctx, t, base, 8) })
+		func() (usage, error) { return m.peer(b, ctx, t, base) })
 	if err != nil {
 		return err
 	}
-	p.print(fmt.Sprintf("clone of %d MiB in %d files", t.bytes/mib, len(t.paths)), "8 curls", t.bytes)
+	p.print(m.title, m.rival, t.bytes)
 	return nil
 }
 
-// limited fetches one large file from an upstream that grants 20 MB/s to a
-// connection, beside one curl.
-func limited(ctx context.Context, b *bench) error {
-	t, err := makeTree(b, []int64{400 * mib})
-	if err != nil {
-		return err
+// curls fetches the tree with n processes of curl.
+func curls(n int) func(*bench, context.Context, *tree, string) (usage, error) {
+	return func(b *bench, ctx context.Context, t *tree, base string) (usage, error) {
+		return b.curl(ctx, t, base, n)
 	}
-	defer t.remove()
-	base, stop, err := nginx(ctx, b, t.dir, "20m")
-	if err != nil {
-		return err
-	}
-	defer stop()
-	p, err := compare(b.runs,
-		func() (usage, error) { return b.sync(ctx, t, base) },
-		func() (usage, error) { return b.curl(ctx, t, base, 1) })
-	if err != nil {
-		return err
-	}
-	p.print("one file of 400 MiB at 20 MB/s a connection", "1 curl", t.bytes)
-	return nil
 }
 
-// tiny mirrors 8,000 small files, beside one curl that keeps eight connections.
-func tiny(ctx context.Context, b *bench) error {
+// imageSizes are some 3 GiB in the mix that boot images have.
+func imageSizes() []int64 { return slices.Repeat([]int64{400 * mib, 90 * mib, 14 * mib, mib / 64}, 6) }
+
+// tinySizes are 8,000 below 1 KiB.
+func tinySizes() []int64 {
 	sizes := make([]int64, 8000)
 	for i := range sizes {
 		sizes[i] = 200 + int64(i%800)
 	}
-	t, err := makeTree(b, sizes)
-	if err != nil {
-		return err
-	}
-	defer t.remove()
-	base, stop, err := nginx(ctx, b, t.dir, "")
-	if err != nil {
-		return err
-	}
-	defer stop()
-	p, err := compare(b.runs,
-		func() (usage, error) { return b.sync(ctx, t, base) },
-		func() (usage, error) { return b.curlConfig(ctx, t, base) })
-	if err != nil {
-		return err
-	}
-	p.print("8000 files below 1 KiB", "curl --parallel", t.bytes)
-	return nil
+	return sizes
 }
 
 // hot serves one file of 400 MiB, mirrored before, to eight clients at once,
@@ -147,8 +122,9 @@ func (b *bench) syncArgs(t *tree, base, store string) []string {
 }
 
 // fresh makes a directory for one run. When done it is emptied, unless the tree
-// has many files: ext4 passes over inodes that were freed in the last minutes, one
-// by one, so that removing thousands would make the next run's creations slow.
+// has many files: an ext4 without a journal passes over inodes that were freed in the
+// last minutes, one by one, so that removing thousands would make the next run's
+// creations slow.
 func (b *bench) fresh(t *tree) (dir string, done func(), err error) {
 	dir, err = os.MkdirTemp(b.dir, "run-")
 	return dir, func() {

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+	"oxbow/streams"
+)
+
+// streamFlags are the flags that describe a new stream.
+var streamFlags = [...]string{"max", "keyring", "allow-unsigned", "name", "path"}
+
+// maxKeyring bounds the file of a keyring in bytes.
+const maxKeyring = 4 << 20
+
+// newStream returns the stream that the URL, the filters and the flags describe.
+func newStream(c *cli.Context) (mirror.Stream, error) {
+	s, err := mirror.NewStream(c.Args().First())
+	if err != nil {
+		return s, &usageError{err.Error(), c.Command.HelpName}
+	}
+	if c.IsSet("name") {
+		s.Name = c.String("name")
+	}
+	if c.IsSet("path") {
+		s.Path, s.Also = "/"+strings.Trim(c.String("path"), "/")+"/", nil
+	}
+	if file := c.String("keyring"); file != "" {
+		if s.Keyring, err = readInput(file, maxKeyring); err != nil {
+			return s, usagef(c, "--keyring: %v", err)
+		}
+		if _, err := streams.ReadKeyring(s.Keyring); err != nil {
+			return s, usagef(c, "--keyring: cannot use %s: %v", file, err)
+		}
+	}
+	s.AllowUnsigned = c.Bool("allow-unsigned")
+	s.MaxVersions = c.Int("max")
+	var selection streams.Selection
+	for _, arg := range c.Args().Tail() {
+		filters, err := parseFilters(arg)
+		if err != nil {
+			return s, &usageError{err.Error(), c.Command.HelpName}
+		}
+		selection = append(selection, filters...)
+	}
+	if len(selection) > 0 {
+		s.Select = []string{selection.String()}
+	}
+	if err := s.Validate(); err != nil {
+		return s, &usageError{err.Error(), c.Command.HelpName}
+	}
+	return s, nil
+}
+
+// parseFilters reads an argument: one filter, whose value may have spaces, or
+// several in one word of the shell.
+func parseFilters(arg string) (streams.Selection, error) {
+	if several, err := streams.ParseSelection(arg); err == nil {
+		return several, nil
+	}
+	f, err := streams.ParseFilter(arg)
+	return streams.Selection{f}, err
+}
+
+// syncNew defines a stream, or defines it anew, and syncs it.
+func syncNew(c *cli.Context, out *console, s mirror.Stream) error {
+	if c.Bool("dry-run") {
+		return planNew(c, out, s)
+	}
+	return withMirror(c, out, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
+		changed := printChanges(out, m, s)
+		err := syncAll(c, out, []string{s.Name}, func(ctx context.Context, _ string, o mirror.SyncOptions) (*mirror.Result, error) {
+			return m.SyncNew(ctx, s, o)
+		})
+		if err == nil || c.Context.Err() != nil {
+			return err
+		}
+		switch now, lost := m.Stream(s.Name); {
+		case errors.Is(lost, mirror.ErrNoStream):
+			return &hinted{err, "the stream was not recorded; the same command tries again"}
+		case changed && lost == nil && len(changes(now, s)) > 0:
+			return &hinted{err, "the stream keeps the definition that it had"}
+		}
+		return err
+	})
+}
+
+// printChanges prints what s changes in the definition of a stream that is
+// there, a line each, and reports whether there is anything.
+func printChanges(w io.Writer, m *mirror.Mirror, s mirror.Stream) bool {
+	old, err := m.Stream(s.Name)
+	if err != nil { // a new one, or one that SyncNew and PlanNew will complain of
+		return false
+	}
+	all := changes(old, s)
+	for _, line := range all {
+		fmt.Fprintf(w, "%s: %s\n", s.Name, line)
+	}
+	return len(all) > 0
+}
+
+// changes describes what differs between two definitions of a stream, as far as
+// a command line can change it.
+func changes(before, after mirror.Stream) []string {
+	var all []string
+	for _, part := range []struct {
+		name string
+		text func(mirror.Stream) string
+	}{
+		{"selection", selectionText},
+		{"keyring", keyringText},
+		{"unsigned metadata", func(s mirror.Stream) string {
+			if s.AllowUnsigned {
+				return "accepted"
+			}
+			return "refused"
+		}},
+		{"path", func(s mirror.Stream) string { return strings.Join(append([]string{s.Path}, s.Also...), " ") }},
+		{"index", func(s mirror.Stream) string {
+			if s.Index == "" {
+				return "the signed one"
+			}
+			return string(s.Index)
+		}},
+	} {
+		if was, is := part.text(before), part.text(after); was != is {
+			all = append(all, fmt.Sprintf("%s was %s; now %s", part.name, was, is))
+		}
+	}
+	return all
+}
+
+func selectionText(s mirror.Stream) string {
+	text := "everything"
+	if len(s.Select) > 0 {
+		text = `"` + strings.Join(s.Select, `" or "`) + `"`
+	}
+	if s.MaxVersions == 0 {
+		return text + ", all versions"
+	}
+	return text + ", " + counted(s.MaxVersions, "version")
+}
+
+func keyringText(s mirror.Stream) string {
+	all := fingerprints(s)
+	if len(all) == 0 {
+		return "Ubuntu's"
+	}
+	return strings.Join(all, " ")
+}
+
+// fingerprints returns those of the stream's own keyring; none: it uses Ubuntu's.
+func fingerprints(s mirror.Stream) []string {
+	all := []string{}
+	if ring, err := streams.ReadKeyring(s.Keyring); err == nil {
+		for _, k := range ring.Keys() {
+			all = append(all, k.Fingerprint)
+		}
+	}
+	return all
+}
