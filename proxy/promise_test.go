@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,8 +21,12 @@ import (
 	"oxbow/streams/streamstest"
 )
 
-// seeds is how many random upstreams TestPromise mirrors.
-const seeds = 300
+// seeds is how many random upstreams TestPromise mirrors, shards how many of them
+// at once.
+const (
+	seeds  = 300
+	shards = 4
+)
 
 // Whatever upstream lists and whatever is selected of it: every path in the
 // published metadata answers with the promised size and digest, nothing else is
@@ -39,41 +44,57 @@ func TestPromise(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := streamstest.NewUpstream(streamstest.NewTree())
-	upstream := httptest.NewServer(up)
-	defer upstream.Close()
+	var published, partial atomic.Int32
+	t.Run("seeds", func(t *testing.T) {
+		for shard := range uint64(shards) {
+			t.Run(fmt.Sprint(shard), func(t *testing.T) {
+				t.Parallel()
+				up := streamstest.NewUpstream(streamstest.NewTree())
+				upstream := httptest.NewServer(up)
+				defer upstream.Close()
+				for seed := shard; seed < seeds; seed += shards {
+					p := &promise{t: t, seed: seed, keyring: keyring}
+					res := p.sync(m, up, upstream.URL)
+					if res == nil {
+						continue
+					}
+					published.Add(1)
+					if len(res.LeftOut) > 0 {
+						partial.Add(1)
+					}
+					p.handler = New(&Options{Store: s.store, Streams: func() []Stream { return []Stream{{Name: p.stream.Name, Path: p.stream.Path}} }})
+					p.check(res)
+				}
+			})
+		}
+	})
+	t.Logf("%d of %d upstreams had something to publish, %d of these only in part", published.Load(), seeds, partial.Load())
+	if published.Load() < seeds/2 || partial.Load() < seeds/20 {
+		t.Errorf("only %d snapshots published and %d of them in part: the seeds do not test what they should", published.Load(), partial.Load())
+	}
+}
 
-	published, partial := 0, 0
-	for seed := range uint64(seeds) {
-		tree := streamstest.Random(seed)
-		for _, f := range tree.Files() {
-			f.Path = fmt.Sprintf("%d/%s", seed, f.Path) // contents of its own: the store has none of them
-		}
-		up.Publish(tree)
-		stream := mirror.Stream{Name: fmt.Sprint("seed-", seed), Path: fmt.Sprintf("/seed/%d/", seed), Upstream: []string{upstream.URL}, Keyring: tree.Keyring()}
-		selections(seed, &stream)
-		if err := m.Define(stream); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-		res, err := m.Sync(t.Context(), stream.Name, mirror.SyncOptions{})
-		if errors.Is(err, mirror.ErrNothing) {
-			continue
-		}
-		if err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-		published++
-		if len(res.LeftOut) > 0 {
-			partial++
-		}
-		p := &promise{t: t, seed: seed, tree: tree, stream: stream, keyring: keyring}
-		p.handler = New(&Options{Store: s.store, Streams: func() []Stream { return []Stream{{Name: stream.Name, Path: stream.Path}} }})
-		p.check(res)
+// sync mirrors the upstream of the seed. It returns nil if there was nothing to
+// publish.
+func (p *promise) sync(m *mirror.Mirror, up *streamstest.Upstream, url string) *mirror.Result {
+	p.tree = streamstest.Random(p.seed)
+	for _, f := range p.tree.Files() {
+		f.Path = fmt.Sprintf("%d/%s", p.seed, f.Path) // contents of its own: the store has none of them
 	}
-	t.Logf("%d of %d upstreams had something to publish, %d of these only in part", published, seeds, partial)
-	if published < seeds/2 || partial < seeds/20 {
-		t.Errorf("only %d snapshots published and %d of them in part: the seeds do not test what they should", published, partial)
+	up.Publish(p.tree)
+	p.stream = mirror.Stream{Name: fmt.Sprint("seed-", p.seed), Path: fmt.Sprintf("/seed/%d/", p.seed), Upstream: []string{url}, Keyring: p.tree.Keyring()}
+	selections(p.seed, &p.stream)
+	if err := m.Define(p.stream); err != nil {
+		p.t.Fatalf("seed %d: %v", p.seed, err)
 	}
+	res, err := m.Sync(p.t.Context(), p.stream.Name, mirror.SyncOptions{})
+	if errors.Is(err, mirror.ErrNothing) {
+		return nil
+	}
+	if err != nil {
+		p.t.Fatalf("seed %d: %v", p.seed, err)
+	}
+	return res
 }
 
 // selections chooses what a stream wants, by the seed.
