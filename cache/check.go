@@ -193,7 +193,9 @@ func (c *checker) note(p Problem) {
 const (
 	remedySync     = "remove the file, run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
 	remedyFetch    = "run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
-	remedyManifest = "put the file back from a backup; or give up the stream's older snapshots: while no oxbow is running, remove current/STREAM, then run `oxbow mirror sync`"
+	remedyManifest = "put the file back from a backup; or give up all snapshots of the stream, but no blob: while no oxbow is running, remove current/STREAM and snapshots/STREAM, then run `oxbow mirror sync`"
+	remedyCurrent  = "run `oxbow store rebuild`, which makes the newest whole snapshot current; if there is none, " + remedyManifest
+	remedyPublish  = "put the file back from a backup; or run `oxbow store rebuild`, then `oxbow mirror sync`, which publishes anew"
 	remedyIndex    = "run `oxbow store rebuild`"
 	remedySweep    = "`oxbow store sweep` removes it"
 )
@@ -211,16 +213,29 @@ func (c *checker) manifests(ctx context.Context) error {
 			return err
 		}
 	}
+	unguarded, err := c.s.files.unguarded()
+	if err != nil {
+		return err
+	}
+	for _, stream := range unguarded {
+		if err := c.s.lostCurrent(stream); err != nil {
+			c.fault(Problem{Kind: DanglingCurrent, File: currentName(stream), Stream: stream, Detail: err.Error(), Remedy: remedyCurrent})
+			kept[stream] = make(map[Digest]bool)
+			if err := c.spare(stream, kept[stream]); err != nil {
+				return err
+			}
+		}
+	}
 	return c.others(ctx, kept)
 }
 
 func (c *checker) chain(ctx context.Context, stream string, kept map[Digest]bool) error {
 	id, err := c.s.files.currentID(stream)
 	if err != nil {
-		c.fault(Problem{Kind: DanglingCurrent, File: currentName(stream), Stream: stream, Detail: err.Error(), Remedy: remedyManifest})
-		return nil
+		c.fault(Problem{Kind: DanglingCurrent, File: currentName(stream), Stream: stream, Detail: err.Error(), Remedy: remedyCurrent})
+		return c.spare(stream, kept)
 	}
-	absent := DanglingCurrent
+	absent, remedy := DanglingCurrent, remedyPublish
 	for !id.IsZero() {
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -232,21 +247,31 @@ func (c *checker) chain(ctx context.Context, stream string, kept map[Digest]bool
 			if err := c.compareIndex(ctx, id, m); err != nil {
 				return err
 			}
-			id, absent = m.Parent, MissingManifest
+			id, absent, remedy = m.Parent, MissingManifest, remedyManifest
 			continue
 		}
-		p := Problem{Kind: DamagedManifest, File: manifestName(stream, id), Stream: stream, Snapshot: id, Detail: err.Error(), Remedy: remedyManifest}
+		p := Problem{Kind: DamagedManifest, File: manifestName(stream, id), Stream: stream, Snapshot: id, Detail: err.Error(), Remedy: remedy}
 		if errors.Is(err, ErrNoSnapshot) {
 			p.Kind, p.Detail = absent, "the manifest is not there"
 		}
 		c.fault(p)
 		h, err := c.s.files.header(stream, id)
 		if err != nil {
-			return nil
+			return c.spare(stream, kept)
 		}
-		id, absent = h.Parent, MissingManifest
+		id, absent, remedy = h.Parent, MissingManifest, remedyManifest
 	}
 	return nil
+}
+
+// spare counts all manifests of a stream as kept, since nobody can tell which of
+// them are not.
+func (c *checker) spare(stream string, kept map[Digest]bool) error {
+	ids, err := c.s.files.manifests(stream)
+	for _, id := range ids {
+		kept[id] = true
+	}
+	return err
 }
 
 func (c *checker) keep(id Digest, m *Manifest) {
@@ -323,6 +348,7 @@ func (c *checker) foreign(context.Context) error {
 		{snapshotsDir, stream(true)},
 		{currentDir, stream(false)},
 		{pinsDir, isDigest},
+		{ingestDir, regular},
 	}
 	for i := range 256 {
 		shard := fmt.Sprintf("%02x", i)

@@ -88,13 +88,25 @@ func TestCheckFinds(t *testing.T) {
 			summary: "the current manifest lost",
 			harm:    func(t *testing.T, s *Store) { s.root.Remove(manifest) },
 			kinds:   []ProblemKind{DanglingCurrent},
-			want:    Problem{File: manifest, Stream: "stable", Snapshot: two.second, Detail: "is not there", Remedy: remedyManifest},
+			want:    Problem{File: manifest, Stream: "stable", Snapshot: two.second, Detail: "is not there", Remedy: remedyPublish},
 		},
 		{
 			summary: "nonsense in current",
 			harm:    func(t *testing.T, s *Store) { overwrite(t, s, currentName("stable"), "nonsense") },
 			kinds:   []ProblemKind{DanglingCurrent},
-			want:    Problem{File: currentName("stable"), Stream: "stable", Detail: "malformed digest", Remedy: remedyManifest},
+			want:    Problem{File: currentName("stable"), Stream: "stable", Detail: "malformed digest", Remedy: remedyCurrent},
+		},
+		{
+			summary: "current lost",
+			harm:    func(t *testing.T, s *Store) { s.root.Remove(currentName("stable")) },
+			kinds:   []ProblemKind{DanglingCurrent},
+			want:    Problem{File: currentName("stable"), Stream: "stable", Detail: "current/stable is lost", Remedy: remedyCurrent},
+		},
+		{
+			summary: "the current manifest changed",
+			harm:    func(t *testing.T, s *Store) { overwrite(t, s, manifest, changed(t, s, manifest, "new", "now")) },
+			kinds:   []ProblemKind{DamagedManifest},
+			want:    Problem{File: manifest, Stream: "stable", Snapshot: two.second, Detail: "its text has the sha256", Remedy: remedyPublish},
 		},
 		{
 			summary: "the index lacks a blob",

@@ -150,8 +150,8 @@ func (c *checker) count(bytes int64) {
 	c.report.Bytes += bytes
 }
 
-// record writes what was proven to the index if it is worth it. A sweep may
-// have taken a blob meanwhile; it must not come back.
+// record writes what was proven to the index if it is worth it and there is
+// room. A sweep may have taken a blob meanwhile; it must not come back.
 func (c *checker) record(least int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,6 +167,10 @@ func (c *checker) record(least int) error {
 	}
 	err := c.s.index.putBlobs(c.proven)
 	clear(c.proven)
+	if errors.Is(err, ErrNoSpace) {
+		c.s.log.Warn("there is no room to record what was proven, and the next check proves it again", "error", err)
+		return nil
+	}
 	return err
 }
 

@@ -28,9 +28,10 @@ type index struct {
 	// lets tests see the order of operations and make them fail.
 	trace func(step string) error
 
-	// room says whether the disk has room for another batch of writes. Badger
-	// maps its files into memory, so on a full disk the process would die.
-	room func() error
+	// room says whether the disk has room of so many bytes for another batch of
+	// writes. Badger maps its files into memory, so on a full disk the process
+	// would die.
+	room func(need int64) error
 
 	handle sync.RWMutex // held for writing only while db is replaced
 	db     *badger.DB
@@ -77,6 +78,7 @@ func indexOptions(dir string, log *slog.Logger) badger.Options {
 		WithLogger(badgerLog{log}).
 		WithExternalMagic(indexVersion).
 		WithSyncWrites(true).
+		WithBypassLockGuard(true). // LOCK guards the whole store
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
 		WithMemTableSize(2 << 20).
@@ -103,8 +105,8 @@ const (
 
 // openIndex opens the index in dir, and makes an empty one if there is none
 // or it cannot be used. The latter is logged.
-func openIndex(dir string, log *slog.Logger) (*index, error) {
-	x := &index{dir: dir, log: log, turn: make(chan struct{}, 1), shelves: make(map[string]*shelf)}
+func openIndex(dir string, log *slog.Logger, room func(need int64) error) (*index, error) {
+	x := &index{dir: dir, log: log, room: room, turn: make(chan struct{}, 1), shelves: make(map[string]*shelf)}
 	for _, left := range []string{dir + newSuffix, dir + newSuffix + openingSuffix} {
 		if err := os.RemoveAll(left); err != nil {
 			return nil, fmt.Errorf("cannot remove what a rebuild left: %w", err)
@@ -151,7 +153,11 @@ func (x *index) open() (err error) {
 	if err := verifyTables(x.dir); err != nil {
 		return err
 	}
-	x.db, err = badger.Open(indexOptions(x.dir, x.log))
+	// The compaction when it is closed writes most of it anew.
+	db, err := badger.Open(indexOptions(x.dir, x.log).WithCompactL0OnClose(x.room(indexRoom) == nil))
+	if err == nil {
+		x.db = db
+	}
 	return err
 }
 
@@ -204,11 +210,10 @@ func (x *index) replace(build func(new *index) error) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	new, err := openIndex(dir, x.log)
+	new, err := openIndex(dir, x.log, x.room)
 	if err != nil {
 		return err
 	}
-	new.room = x.room
 	err = build(new)
 	if err = errors.Join(err, new.close()); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
@@ -254,24 +259,24 @@ type batch struct {
 const batchRoom = 2000
 
 func (b *batch) set(key, value []byte) error {
-	if err := b.count(); err != nil {
+	if err := b.count(indexRoom); err != nil {
 		return err
 	}
 	return b.wb.Set(key, value)
 }
 
 func (b *batch) delete(key []byte) error {
-	if err := b.count(); err != nil {
+	if err := b.count(leastRoom); err != nil {
 		return err
 	}
 	return b.wb.Delete(key)
 }
 
-func (b *batch) count() error {
-	if b.n++; b.n%batchRoom != 1 || b.x.room == nil {
+func (b *batch) count(need int64) error {
+	if b.n++; b.n%batchRoom != 1 {
 		return nil
 	}
-	return b.x.room()
+	return b.x.room(need)
 }
 
 // write runs f and returns when all that it wrote is durable.

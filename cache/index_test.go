@@ -140,7 +140,7 @@ func TestOpenMakesTheIndexAgain(t *testing.T) {
 		}},
 		{"begun only", func(t *testing.T, dir string) {
 			os.RemoveAll(dir)
-			x, err := openIndex(dir, slog.New(slog.DiscardHandler))
+			x, err := openIndex(dir, slog.New(slog.DiscardHandler), func(int64) error { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -63,7 +63,7 @@ func (s *Store) takeLock() error {
 		return &LockedError{Dir: s.dir, Holder: s.files.readHolder()}
 	}
 	if err == nil {
-		err = s.writeHolder(f)
+		err = s.nameHolder(f)
 	}
 	if err != nil {
 		f.Close()
@@ -71,6 +71,20 @@ func (s *Store) takeLock() error {
 	}
 	s.lock = f
 	return nil
+}
+
+// nameHolder is writeHolder that gives up the ballast on a full disk. Should that not help it is only logged: the lock is what
+// keeps others out, and the text is for people.
+func (s *Store) nameHolder(f *os.File) error {
+	err := s.writeHolder(f)
+	if diskFull(err) && s.releaseBallast() {
+		err = s.writeHolder(f)
+	}
+	if diskFull(err) {
+		s.log.Warn("cannot write into LOCK who owns the store", "store", s.dir, "error", err)
+		return nil
+	}
+	return err
 }
 
 // writeHolder writes first and truncates then, so that a reader finds three lines at any instant.

@@ -49,7 +49,7 @@ func (f *Files) Partials() ([]Partial, error) {
 	var out []Partial
 	for _, e := range entries {
 		key, ok := strings.CutSuffix(e.Name(), partSuffix)
-		if !ok {
+		if !ok || !regular(e) {
 			continue
 		}
 		st, err := e.Info()
@@ -111,11 +111,11 @@ func (s *Store) clearWaste() error {
 		if key, ok := strings.CutSuffix(e.Name(), recordSuffix); ok {
 			keep = has(key + partSuffix)
 		}
-		if keep {
+		if keep && regular(e) {
 			continue
 		}
 		if err := s.parts.RemoveAll(e.Name()); err != nil {
-			return err
+			s.log.Warn("cannot remove waste", "store", s.dir, "file", ingestDir+"/"+e.Name(), "error", err)
 		}
 	}
 	return nil
@@ -138,7 +138,7 @@ func (s *Store) removePartial(key string) (bool, error) {
 
 // removeParts deletes the files of a partial download: the bytes first, because a record without them is waste to anyone.
 func (s *Store) removeParts(key string) error {
-	return errors.Join(ignoreMissing(s.parts.Remove(key+partSuffix)), ignoreMissing(s.parts.Remove(key+recordSuffix)))
+	return errors.Join(s.parts.RemoveAll(key+partSuffix), s.parts.RemoveAll(key+recordSuffix))
 }
 
 func ignoreMissing(err error) error {
@@ -188,18 +188,10 @@ func (in *Ingest) sizeIs(size int64) bool {
 }
 
 func (in *Ingest) openLarge() (err error) {
-	name := in.key + partSuffix
-	in.f, err = in.s.parts.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
-	if errors.Is(err, fs.ErrPermission) { // a small file with this sum
-		if err := in.s.removeParts(in.key); err != nil {
-			return err
-		}
-		in.f, err = in.s.parts.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
-	}
-	if err != nil {
+	if in.f, err = in.openOwn(partSuffix, os.O_RDWR|os.O_CREATE); err != nil {
 		return err
 	}
-	in.record, err = in.s.parts.OpenFile(in.key+recordSuffix, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	in.record, err = in.openOwn(recordSuffix, os.O_RDWR|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		in.f.Close()
 		return err
@@ -210,6 +202,24 @@ func (in *Ingest) openLarge() (err error) {
 		return err
 	}
 	return nil
+}
+
+// openOwn opens a file of the partial download. What is in its place and cannot be one, a small file with the same sum or none
+// at all, it removes.
+func (in *Ingest) openOwn(suffix string, flag int) (*os.File, error) {
+	name := in.key + suffix
+	f, err := in.s.parts.OpenFile(name, flag, 0o644)
+	if err == nil {
+		return f, nil
+	}
+	st, statErr := in.s.parts.Lstat(name)
+	if statErr != nil || st.Mode().IsRegular() && !errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
+	if err := in.s.parts.RemoveAll(name); err != nil {
+		return nil, err
+	}
+	return in.s.parts.OpenFile(name, flag, 0o644)
 }
 
 // resume finds out which bytes are there already.

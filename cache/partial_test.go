@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -263,4 +264,40 @@ func TestOpenClearsWaste(t *testing.T) {
 	s = reopenStore(t, s.dir)
 	key := wantOf(data).key()
 	wantNames(t, s, "ingest", key+".have", key+".part", "small.part")
+}
+
+// TestWhatIsNoFileDoesNotBlockAnIngest promises that a directory or link in the place of a partial download is no obstacle.
+func TestWhatIsNoFileDoesNotBlockAnIngest(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1000, 2 << 20} {
+		for _, suffix := range []string{partSuffix, recordSuffix} {
+			for _, when := range []string{"before Open", "after Open"} {
+				t.Run(fmt.Sprint(size, suffix, " ", when), func(t *testing.T) {
+					t.Parallel()
+					s := createStore(t)
+					data := content(80, size)
+					name := filepath.Join(s.dir, ingestDir, wantOf(data).key()+suffix)
+					if when == "before Open" {
+						if err := s.Close(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := os.MkdirAll(filepath.Join(name, "sub"), 0o755); err != nil {
+						t.Fatal(err)
+					}
+					if when == "before Open" {
+						s = reopenStore(t, s.dir)
+					} else {
+						report, err := s.Check(t.Context(), CheckOptions{})
+						if err != nil || len(report.Notes) != 1 || report.Notes[0].Kind != ForeignFile || report.Notes[0].File != ingestDir+"/"+filepath.Base(name) {
+							t.Errorf("check: %v, %v", report.Notes, err)
+						}
+					}
+					ingest(t, s, data)
+					flush(t, s)
+					wantBlob(t, s, data)
+				})
+			}
+		}
+	}
 }

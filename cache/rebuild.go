@@ -13,7 +13,6 @@ import (
 // What is wrong with single snapshots is logged: it must not keep the others
 // from being served.
 func (s *Store) settle(ctx context.Context) error {
-	s.index.room = s.roomForIndex
 	whole, err := s.index.isWhole()
 	if err != nil {
 		return err
@@ -206,12 +205,19 @@ func (s *Store) shelve(ctx context.Context, x *index) error {
 	if err != nil {
 		return err
 	}
-	streams, err := s.files.published()
+	published, err := s.files.published()
 	if err != nil {
 		return err
 	}
-	for _, stream := range streams {
-		ids, err := s.files.chain(stream)
+	unguarded, err := s.files.unguarded()
+	if err != nil {
+		return err
+	}
+	for _, stream := range slices.Concat(published, unguarded) {
+		ids, err := s.toServe(ctx, stream)
+		if errors.Is(err, ErrNoSnapshot) && len(ids) == 0 && slices.Contains(unguarded, stream) {
+			err = s.lostCurrent(stream)
+		}
 		if err != nil {
 			s.log.Error("not all snapshots can be served", "stream", stream, "error", err)
 		}

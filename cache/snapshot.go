@@ -150,7 +150,8 @@ func (f *Files) readDir(dir string) ([]fs.DirEntry, error) {
 	return list, err
 }
 
-// currentID returns the id of the current snapshot, or ErrNoSnapshot.
+// currentID returns the id of the current snapshot, or ErrNoSnapshot, or
+// ErrCorrupt where the file says none.
 func (f *Files) currentID(stream string) (Digest, error) {
 	if err := checkName(stream); err != nil {
 		return Digest{}, err
@@ -164,7 +165,7 @@ func (f *Files) currentID(stream string) (Digest, error) {
 	}
 	id, err := ParseDigest(strings.TrimSuffix(string(text), "\n"))
 	if err != nil {
-		return Digest{}, fmt.Errorf("cannot read the current snapshot of %s: %w", stream, err)
+		return Digest{}, fmt.Errorf("cannot read the current snapshot of %s: %w: %v", stream, ErrCorrupt, err)
 	}
 	return id, nil
 }
@@ -181,7 +182,7 @@ func (f *Files) readFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if st.Size() > limit {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", name, st.Size(), limit)
+		return nil, fmt.Errorf("%w: %s has %d bytes, more than %d", ErrCorrupt, name, st.Size(), limit)
 	}
 	data := make([]byte, st.Size())
 	if _, err := io.ReadFull(file, data); err != nil {
@@ -239,6 +240,11 @@ func (f *Files) chain(stream string) ([]Digest, error) {
 	if err != nil {
 		return nil, err
 	}
+	return f.chainFrom(stream, id)
+}
+
+// chainFrom is chain as it would be if id were current.
+func (f *Files) chainFrom(stream string, id Digest) ([]Digest, error) {
 	var ids []Digest
 	for !id.IsZero() {
 		m, err := f.header(stream, id)

@@ -15,6 +15,10 @@ import (
 // Badger's of the size that the index uses.
 const indexRoom = 32 << 20
 
+// leastRoom is indexRoom for who only opens the index, or deletes from it on the way to free more: it covers one log and two
+// tables of the size that the index uses.
+const leastRoom = 8 << 20
+
 // Space is how full the file system of the store is, in bytes.
 type Space struct {
 	Free    int64 // what this process may still write
@@ -99,9 +103,11 @@ func sizeText(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
+func diskFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
 // full turns the error of a write on a full disk into a NoSpaceError and gives up the ballast; other errors it returns as they are.
 func (s *Store) full(err error) error {
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	if !diskFull(err) {
 		return err
 	}
 	e := &NoSpaceError{Dir: s.dir, Reserve: s.opts.Reserve}
@@ -113,7 +119,10 @@ func (s *Store) full(err error) error {
 }
 
 // roomForIndex must be asked before each batch of writes to the index. It gives up the ballast before it says no.
-func (s *Store) roomForIndex() error {
+func (s *Store) roomForIndex() error { return s.roomFor(indexRoom) }
+
+// roomFor fails unless there is the room of need bytes for the index.
+func (s *Store) roomFor(need int64) error {
 	space, err := s.Space()
 	if err != nil {
 		return err
@@ -123,8 +132,8 @@ func (s *Store) roomForIndex() error {
 			return err
 		}
 	}
-	if space.Free < indexRoom {
-		return fmt.Errorf("cannot write to the index: %w", &NoSpaceError{Dir: s.dir, Need: indexRoom, Free: space.Free})
+	if space.Free < need {
+		return fmt.Errorf("cannot use the index: %w", &NoSpaceError{Dir: s.dir, Need: need, Free: space.Free})
 	}
 	return nil
 }

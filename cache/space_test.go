@@ -44,17 +44,22 @@ func createOnSmallDisk(t *testing.T, size string, reserve, ballast int64) *Store
 // fillDisk writes a file of somebody else's until only leave bytes are free, and returns its name.
 func fillDisk(t *testing.T, s *Store, leave int64) string {
 	t.Helper()
-	space, err := s.Space()
-	if err != nil {
+	return fillDirectory(t, s.dir, leave)
+}
+
+func fillDirectory(t *testing.T, dir string, leave int64) string {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(s.dir, "somebody's file")
+	name := filepath.Join(dir, "somebody's file")
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, space.Free-leave); err != nil {
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Frsize-leave); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(name) })
@@ -250,4 +255,80 @@ func TestFillRandomWritesAllOfIt(t *testing.T) {
 	if st, err := f.Stat(); err != nil || st.Size() != 3<<20+5 {
 		t.Errorf("%d bytes (%v)", st.Size(), err)
 	}
+}
+
+// TestAFullDiskOpensAndIsSwept promises the way out of a full disk.
+func TestAFullDiskOpensAndIsSwept(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		summary string
+		ballast int64
+		leave   int64
+	}{
+		{"to the last byte, with the ballast", 48 << 20, 0},
+		{"nearly, without the ballast", -1, leastRoom + 2<<20},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			t.Parallel()
+			s := createOnSmallDisk(t, "200m", -1, test.ballast)
+			kept, unnamed := put(t, s, KindItem, "a", "content"), content(74, 4<<20)
+			id := publish(t, s, "stable", kept)
+			ingest(t, s, unnamed)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			fillDirectory(t, s.dir, test.leave)
+			o := testOptions(t)
+			o.Reserve, o.Ballast = -1, test.ballast
+			again, err := Open(s.dir, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkAtEnd(t, again)
+			wantFound(t, again, "stable", Published, "a", kept, id)
+			wantBlob(t, again, []byte("content"))
+			plan, _ := planSweep(t, again)
+			execute(t, plan, SweepResult{Removed: 1, Bytes: int64(len(unnamed))})
+			if h := again.files.readHolder(); h.Command != o.Owner {
+				t.Errorf("the owner is said to be %v", h)
+			}
+		})
+	}
+}
+
+// TestAFullDiskLocksWithoutAText promises that the owner owns the store even if it cannot write who it is.
+func TestAFullDiskLocksWithoutAText(t *testing.T) {
+	t.Parallel()
+	s := createOnSmallDisk(t, "50m", -1, -1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	others := fillDirectory(t, s.dir, 0)
+	if err := s.reopen(t); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("opened without any room for the index: %v", err)
+	}
+	first, err := newStore(s.dir, testOptions(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.takeLock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.reopen(t); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	if err := errors.Join(os.Remove(others), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	reopenStore(t, s.dir)
+}
+
+// reopen returns why the store cannot be opened again.
+func (s *Store) reopen(t *testing.T) error {
+	t.Helper()
+	again, err := Open(s.dir, testOptions(t))
+	if err == nil {
+		again.Close()
+	}
+	return err
 }

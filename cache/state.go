@@ -28,11 +28,12 @@ func stateName(stream string) (string, error) {
 	return streamsDir + "/" + stream + ".json", nil
 }
 
-// WriteState replaces what the store keeps of a stream beside its snapshots: durably, and whole or not at all.
+// WriteState replaces what the store keeps of a stream beside its snapshots: durably, and whole or not at all. Only the owner of
+// the store may read it, since it may tell a password.
 func (s *Store) WriteState(stream string, data []byte) error {
 	name, err := stateName(stream)
 	if err == nil {
-		err = s.disk.WriteFile(name, data, 0o644)
+		err = s.disk.WriteFile(name, data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write state of stream %q in store %s: %w", stream, s.dir, s.full(err))

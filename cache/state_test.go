@@ -29,6 +29,9 @@ func TestStateIsReplacedDurably(t *testing.T) {
 			t.Errorf("got %q, %v", data, err)
 		}
 	}
+	if st, err := os.Stat(filepath.Join(s.dir, "streams", "stable.json")); err != nil || st.Mode() != 0o600 {
+		t.Errorf("the state has mode %v (%v): it may hold a password", st.Mode(), err)
+	}
 	for step := range 2 { // the sync, the rename
 		failAt(s, step, errDisk)
 		if err := s.WriteState("stable", []byte("three")); !errors.Is(err, errDisk) {

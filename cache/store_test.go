@@ -130,6 +130,35 @@ func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
+// TestALostFormatIsTold promises that nobody takes a store whose FORMAT is lost for something else.
+func TestALostFormatIsTold(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	format := filepath.Join(s.dir, formatFile)
+	const remedy = "if it is a store, put back the one line `oxbow store 1`"
+	for _, harm := range []func() error{
+		func() error { return os.Truncate(format, 0) },
+		func() error { return os.WriteFile(format, make([]byte, 14), 0o644) },
+		func() error { return os.Remove(format) },
+	} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		for name, open := range map[string]func(string, *Options) (*Store, error){"Open": Open, "Create": Create} {
+			if _, err := open(s.dir, testOptions(t)); err == nil || !strings.Contains(err.Error(), s.dir) || !strings.HasSuffix(err.Error(), remedy) {
+				t.Errorf("%s: got %v, want the remedy", name, err)
+			}
+		}
+	}
+	if err := os.WriteFile(format, []byte("oxbow store 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	reopenStore(t, s.dir)
+}
+
 func TestOpenMakesLostDirectoriesAnew(t *testing.T) {
 	t.Parallel()
 	s := createStore(t)

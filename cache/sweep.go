@@ -70,8 +70,8 @@ type SweepResult struct {
 // that never became current, blobs, and downloads that nobody went on with
 // for a day. Foreign files are left alone.
 //
-// It fails if a kept snapshot cannot be read, since then nobody knows what it
-// names.
+// It fails if a kept snapshot cannot be read, or the current one of a stream
+// cannot be told, since then nobody knows what they name.
 func (s *Store) PlanSweep(ctx context.Context) (*SweepPlan, error) {
 	plan := &SweepPlan{s: s}
 	if err := s.planSweep(ctx, plan); err != nil {
@@ -163,6 +163,15 @@ func (s *Store) keep(ctx context.Context) (*keepers, error) {
 			if err := s.keepSnapshot(ctx, k, stream, id); err != nil {
 				return nil, err
 			}
+		}
+	}
+	unguarded, err := s.files.unguarded()
+	if err != nil {
+		return nil, err
+	}
+	for _, stream := range unguarded {
+		if err := s.lostCurrent(stream); err != nil {
+			return nil, err
 		}
 	}
 	return k, s.keepPinned(ctx, k)

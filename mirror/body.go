@@ -56,11 +56,16 @@ func (b *body) Close() error {
 }
 
 // drain reads the rest of a short body that nobody needs, so that its
-// connection can be used again, and closes it.
+// connection can be used again, and closes it. A body that is longer, or does
+// not end within drainTime, is not worth the wait: its connection is closed.
 func (b *body) drain() {
+	timer := time.AfterFunc(drainTime, func() { b.cancel(errDrain) })
 	io.CopyN(io.Discard, b, 16<<10)
+	timer.Stop()
 	b.Close()
 }
+
+const drainTime = time.Second
 
 // fill reads into p until it is full, the body ends or upstream is slower
 // than we are: a file that trickles in is to be passed on as it comes.
@@ -79,4 +84,7 @@ func (b *body) fill(p []byte) (n int, err error) {
 
 const slowRead = 20 * time.Millisecond
 
-var errClosed = errors.New("upstream closed the connection")
+var (
+	errClosed = errors.New("upstream closed the connection")
+	errDrain  = errors.New("the rest is not needed")
+)

@@ -22,9 +22,14 @@ type ClientOptions struct {
 	HeaderTimeout time.Duration
 
 	// StallTimeout bounds the time in which not one byte of a body arrives.
-	// There is no bound on a whole transfer: a large image over a thin line
-	// takes hours. If zero, it is 30 s.
+	// There is no bound on the whole transfer of a file: a large image over a
+	// thin line takes hours. If zero, it is 30 s.
 	StallTimeout time.Duration
+
+	// DocumentTimeout bounds the whole transfer of a document, which is held up
+	// for ever otherwise by an upstream that sends now and then a byte. A
+	// document that takes longer is not tried again. If zero, it is 10 minutes.
+	DocumentTimeout time.Duration
 
 	// Attempts bounds the tries of one document or file that bring nothing
 	// new. If zero, it is 5.
@@ -86,6 +91,7 @@ func (o *ClientOptions) withDefaults() ClientOptions {
 	v.ConnectTimeout = orElse(v.ConnectTimeout, 15*time.Second)
 	v.HeaderTimeout = orElse(v.HeaderTimeout, 30*time.Second)
 	v.StallTimeout = orElse(v.StallTimeout, 30*time.Second)
+	v.DocumentTimeout = orElse(v.DocumentTimeout, 10*time.Minute)
 	v.Attempts = orElse(v.Attempts, 5)
 	v.Backoff = v.Backoff.withDefaults()
 	v.Connections = orElse(v.Connections, 8)

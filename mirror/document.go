@@ -48,12 +48,15 @@ func (c *Client) document(ctx context.Context, u *url.URL, v Validators, limit i
 	if v.LastModified != "" {
 		header.Set("If-Modified-Since", v.LastModified)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.DocumentTimeout,
+		refusal(fmt.Sprintf("the document did not arrive within %v", c.opts.DocumentTimeout)))
+	defer cancel()
 	a, err := c.get(ctx, u, header)
 	if err != nil {
 		return nil, err
 	}
 	defer a.body.Close()
-	doc := &Document{URL: display(a.url), Validators: validatorsOf(a.Header)}
+	doc := &Document{URL: display(a.url), Validators: documentValidators(a.Header)}
 	switch {
 	case a.StatusCode == http.StatusOK:
 		doc.Bytes, err = readDocument(a, limit)

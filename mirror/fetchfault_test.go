@@ -159,6 +159,13 @@ func TestFetchFaults(t *testing.T) {
 			w.WriteHeader(map[bool]int{true: 416, false: 200}[r.Header.Get("Range") != ""])
 			return nil
 		}, "cannot fetch URL: content does not match: want 6291456 bytes, upstream has 1000 (2 attempts)", cache.ErrCorrupt, 2},
+		{"one byte of each range", large, func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
+			var first int
+			if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &first); err == nil {
+				r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", first, first))
+			}
+			return w
+		}, "", nil, 2},
 		{"redirected, and the target fails later", large, func(w http.ResponseWriter, r *http.Request, n int) http.ResponseWriter {
 			if r.URL.Path == "/f" {
 				http.Redirect(w, r, "/g?until="+strconv.Itoa(n+5), http.StatusFound)

@@ -19,6 +19,23 @@ func validatorsOf(h http.Header) Validators {
 	return Validators{ETag: h.Get("ETag"), LastModified: h.Get("Last-Modified")}
 }
 
+// documentValidators returns the validators that a later request may carry. A
+// Last-Modified of the last two seconds is none: the document may be published
+// once more in that second (RFC 9110, section 8.8.2.2). Beside an ETag it does
+// no harm, as upstream then looks at that alone.
+func documentValidators(h http.Header) Validators {
+	v := validatorsOf(h)
+	if v.ETag != "" {
+		return v
+	}
+	date, err := http.ParseTime(h.Get("Date"))
+	modified, err2 := http.ParseTime(v.LastModified)
+	if err != nil || err2 != nil || date.Sub(modified) < 2*time.Second {
+		v.LastModified = ""
+	}
+	return v
+}
+
 // strong returns the ETag if it is one that If-Range may carry, or "".
 func (v Validators) strong() string {
 	if strings.HasPrefix(v.ETag, `"`) {

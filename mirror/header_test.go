@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 )
@@ -86,6 +87,25 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		if got, ok := parseRetryAfter(tt.in, now); got != tt.want || ok != tt.ok {
 			t.Errorf("parseRetryAfter(%q) = %v, %v; want %v, %v", tt.in, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+// A Last-Modified within two seconds of the answer is no validator.
+func TestDocumentValidators(t *testing.T) {
+	const date, etag = "Thu, 24 Jul 2025 08:00:30 GMT", `"a"`
+	for _, tt := range []struct{ date, modified, etag, want string }{
+		{date, "Thu, 24 Jul 2025 08:00:28 GMT", "", "Thu, 24 Jul 2025 08:00:28 GMT"},
+		{date, "Thu, 24 Jul 2025 08:00:29 GMT", "", ""},
+		{date, date, "", ""},
+		{date, "Thu, 24 Jul 2025 08:00:31 GMT", "", ""},
+		{"", date, "", ""},
+		{date, "soon", "", ""},
+		{date, date, etag, date},
+	} {
+		h := http.Header{"Date": {tt.date}, "Last-Modified": {tt.modified}, "Etag": {tt.etag}}
+		if got := documentValidators(h); got != (Validators{ETag: tt.etag, LastModified: tt.want}) {
+			t.Errorf("%v gives %+v", h, got)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestSyncKilled(t *testing.T) {
 
 	tree := streamstest.MAAS(streamstest.Shape{CentOS: []string{}, Size: func(ftype, path string) int64 {
 		if ftype == "squashfs" {
-			return 3<<20 + 12345
+			return 1<<20 + 12345
 		}
 		return streamstest.SmallSize(ftype, path)
 	}})
@@ -77,7 +77,7 @@ func TestSyncKilled(t *testing.T) {
 		tree.Trim(2)
 		s.upstream.Publish(tree)
 		s.upstream.SetFault(func(r *http.Request) streamstest.Fault {
-			return streamstest.Fault{BytesPerSecond: 30e6} // a sync that takes a while
+			return streamstest.Fault{BytesPerSecond: 10e6} // a sync that takes a while
 		})
 		started := time.Now()
 		if s.kill(dir, time.Duration(random.Int64N(int64(took)))) {

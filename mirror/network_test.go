@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -403,4 +404,52 @@ func TestSmallBesideLarge(t *testing.T) {
 	})
 	commit(t, inSmall)
 	commit(t, inLarge)
+}
+
+// A document that drips in for ever is given up in the end.
+func TestDocumentThatDrips(t *testing.T) {
+	requests := 0
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		w.Header().Set("Content-Length", "100000")
+		for r.Context().Err() == nil {
+			w.Write([]byte("x"))
+			http.NewResponseController(w).Flush()
+			time.Sleep(10 * time.Second)
+		}
+	})
+	for _, tt := range []struct{ given, want time.Duration }{{0, 10 * time.Minute}, {time.Minute, time.Minute}} {
+		requests = 0
+		inBubble(t, ClientOptions{DocumentTimeout: tt.given}, h, nil, func(t *testing.T, c *Client) {
+			start := time.Now()
+			_, err := c.Document(t.Context(), upstreamURL, Validators{}, 1_000_000)
+			want := fmt.Sprintf("cannot fetch http://upstream/f: the document did not arrive within %v", tt.want)
+			if _, upstream := errors.AsType[*FetchError](err); !upstream || err.Error() != want {
+				t.Errorf("error %v\nwant  %s", err, want)
+			}
+			if d := time.Since(start); d != tt.want || requests != 1 {
+				t.Errorf("given up after %v and %d requests, want %v and 1", d, requests, tt.want)
+			}
+		})
+	}
+}
+
+// The body of an answer that is not wanted costs no more than a moment.
+func TestUnwantedBodyThatDrips(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10000")
+		w.WriteHeader(http.StatusNotFound)
+		for r.Context().Err() == nil {
+			w.Write([]byte("x"))
+			http.NewResponseController(w).Flush()
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	inBubble(t, ClientOptions{}, h, nil, func(t *testing.T, c *Client) {
+		start := time.Now()
+		_, err := c.Document(t.Context(), upstreamURL, Validators{}, 100)
+		if d := time.Since(start); !errors.Is(err, ErrNotFound) || d > time.Second {
+			t.Errorf("%v after %v", err, d)
+		}
+	})
 }

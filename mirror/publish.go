@@ -75,7 +75,7 @@ func (m *Mirror) render(p *planner, plan *Plan, key *streams.SigningKey) ([]stre
 	site := streams.Site{Updated: updated, Profile: plan.profile, Key: key, Previous: p.prev.document}
 	docs, findings, err := site.Render(&x, lists)
 	for _, f := range findings {
-		plan.Warnings = append(plan.Warnings, fmt.Sprintf("%s %s: %s", f.ContentID, f.Pedigree, f.Problem))
+		plan.Warnings = append(plan.Warnings, f.String())
 	}
 	return docs, err
 }

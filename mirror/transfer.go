@@ -324,6 +324,10 @@ func (t *transfer) fromStart(ctx context.Context, a *answer, p *piece) error {
 	return err
 }
 
+// minPart is the least that an answer may bring of a longer range. By less a
+// file would come in requests without end.
+const minPart = 64 << 10
+
 // part lands an answer that is the asked range of the file, or its beginning.
 func (t *transfer) part(ctx context.Context, a *answer, p *piece, asked contentRange) error {
 	got, ok := parseContentRange(a.Header.Get("Content-Range"))
@@ -331,7 +335,8 @@ func (t *transfer) part(ctx context.Context, a *answer, p *piece, asked contentR
 		return t.wrongSize(strconv.FormatInt(got.total, 10))
 	}
 	length := got.last - got.first + 1
-	if !ok || got.first != asked.first || got.last > asked.last || a.ContentLength >= 0 && a.ContentLength != length {
+	short := got.last < asked.last && length < minPart
+	if !ok || got.first != asked.first || got.last > asked.last || short || a.ContentLength >= 0 && a.ContentLength != length {
 		return &doubt{errRange}
 	}
 	if err := t.agree(a, true); err != nil {

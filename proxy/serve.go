@@ -43,13 +43,19 @@ func (s *Server) serveEntry(w *reply, r *http.Request, found cache.Found) {
 		return
 	}
 	file, err := s.open(found.Entry)
-	if err != nil {
+	if errors.Is(err, cache.ErrMiss) || errors.Is(err, errWrongSize) {
 		s.damaged(w, r, found, err)
+		return
+	}
+	if err != nil { // the file may be whole: out of descriptors or memory, a disk that fails
+		s.broken(w, r, err)
 		return
 	}
 	defer file.Close()
 	s.sendFile(w, r, found, file)
 }
+
+var errWrongSize = errors.New("wrong size")
 
 // open opens the blob of an entry, which has to be as long as the entry says.
 func (s *Server) open(e cache.Entry) (*os.File, error) {
@@ -59,7 +65,7 @@ func (s *Server) open(e cache.Entry) (*os.File, error) {
 	}
 	info, err := file.Stat()
 	if err == nil && info.Size() != e.Size {
-		err = fmt.Errorf("want %d bytes, have %d", e.Size, info.Size())
+		err = fmt.Errorf("%w: want %d bytes, have %d", errWrongSize, e.Size, info.Size())
 	}
 	if err != nil {
 		file.Close()
@@ -82,7 +88,9 @@ func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os
 	if endsConnection(r, document) {
 		h.Set("Connection", "close")
 	}
-	if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+	if asked, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
+		r.Header.Set("Range", "bytes="+satisfiable(asked, found.Size))
+	} else {
 		r.Header.Del("Range") // RFC 9110, 14.2: an unknown unit is ignored
 	}
 	http.ServeContent(w, r, "", time.Time{}, file)
@@ -93,6 +101,18 @@ func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os
 		s.logDamage(w, found, fmt.Errorf("sent %d of %d bytes: %w", w.bytes, w.length, endOrError(w.err)))
 	}
 	panic(http.ErrAbortHandler) // the client has to see that there is more to come
+}
+
+// satisfiable returns the ranges with every "-0" as one that begins behind the file. RFC
+// 9110, 14.1.2: the last no bytes are not satisfiable; net/http would send them.
+func satisfiable(ranges string, size int64) string {
+	all := strings.Split(ranges, ",")
+	for i, r := range all {
+		if last, ok := strings.CutPrefix(strings.TrimSpace(r), "-"); ok && last != "" && strings.Trim(last, "0") == "" {
+			all[i] = fmt.Sprintf("%d-", size)
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 var errShortFile = errors.New("the file ends there")
@@ -144,7 +164,7 @@ func (s *Server) logDamage(w *reply, found cache.Found, err error) {
 
 // broken answers when the store itself fails.
 func (s *Server) broken(w *reply, r *http.Request, err error) {
-	s.log.Error("cannot look up a path", "stream", w.stream, "path", r.URL.Path, "err", err)
+	s.log.Error("the store fails", "stream", w.stream, "path", r.URL.Path, "err", err)
 	if takesStatusAsFinal(r) {
 		panic(http.ErrAbortHandler)
 	}

@@ -167,3 +167,60 @@ func (s *site) blobFile(e cache.Entry) string {
 	}
 	return name
 }
+
+// A file that cannot be opened now, as for want of descriptors, may be whole: nothing is
+// said of it that lasts, and the log does not call it damaged.
+func TestFileThatCannotBeOpened(t *testing.T) {
+	s := newSite(t, true)
+	e := s.put(cache.KindItem, "a/squashfs", "0123456789")
+	s.publish("stable", e)
+	srv := s.server(Options{}, stable)
+	name := s.blobFile(e)
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(name, name); err != nil { // fails in open for everyone, root too
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	srv.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/ephemeral-v3/stable/a/squashfs", nil))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("answer %d %v", w.Code, w.Header())
+	}
+	addr := serve(t, srv)
+	for _, agent := range []string{"maas/3.8.0", "python-simplestreams/0.1"} {
+		w := dial(t, addr)
+		w.SetDeadline(time.Now().Add(20 * time.Second))
+		w.send(t, "GET /ephemeral-v3/stable/a/squashfs HTTP/1.1\r\nHost: mirror\r\nUser-Agent: %s\r\n\r\n", agent)
+		if !w.ended() {
+			t.Errorf("%s is answered", agent)
+		}
+	}
+	if got := s.log.lines("integrity"); len(got) != 0 {
+		t.Errorf("called damaged: %s", got)
+	}
+}
+
+// The last no bytes of a file are a range that cannot be had.
+func TestLastNoBytes(t *testing.T) {
+	s := newSite(t, false)
+	s.publish("stable", s.put(cache.KindItem, "a", "0123456789"))
+	addr := serve(t, s.server(Options{}, stable))
+	for _, test := range []struct {
+		header       []string
+		status       int
+		contentRange string
+		body         string
+	}{
+		{[]string{"Range: bytes=-0"}, 416, "bytes */10", "invalid range: failed to overlap\n"},
+		{[]string{"Range: bytes= -00 "}, 416, "bytes */10", "invalid range: failed to overlap\n"},
+		{[]string{"Range: bytes=-0,0-1"}, 206, "bytes 0-1/10", "01"},
+		{[]string{"Range: bytes=-10"}, 206, "bytes 0-9/10", "0123456789"},
+		{[]string{"Range: bytes=-0", `If-Range: "other"`}, 200, "", "0123456789"},
+	} {
+		resp, body := get(t, addr, "/ephemeral-v3/stable/a", test.header...)
+		if resp.StatusCode != test.status || resp.Header.Get("Content-Range") != test.contentRange || body != test.body {
+			t.Errorf("%q: %d %q %q", test.header, resp.StatusCode, resp.Header.Get("Content-Range"), body)
+		}
+	}
+}

@@ -33,8 +33,36 @@ func newScanner(doc []byte) (*scanner, error) {
 		}
 		return nil, fmt.Errorf("it is not JSON: %v", err)
 	}
+	if at := tooDeep(doc); at >= 0 {
+		return nil, fmt.Errorf("it is nested more than %d deep at byte %d", maxDepth, at)
+	}
 	s := subScanner(doc)
 	return &s, nil
+}
+
+// maxDepth bounds the nesting of a document: the format has seven levels, and
+// what is printed is indented by each.
+const maxDepth = 64
+
+// tooDeep returns where a valid text is nested deeper than maxDepth, or -1.
+func tooDeep(doc []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(doc); i++ {
+		switch c := doc[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return i
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return -1
 }
 
 // subScanner walks a text that is known to be valid.

@@ -14,26 +14,34 @@ type Path string
 
 // ParsePath accepts the paths that [fs.ValidPath] does, less "." itself,
 // backslashes and control characters, which mean different things to different
-// systems, and the element "...", which python simplestreams refuses.
+// systems, the element "...", which python simplestreams refuses, and U+FFFD,
+// which stands for what was no UTF-8. It has at most maxPath bytes.
 func ParsePath(s string) (Path, error) {
 	if reason := badPath(s); reason != "" {
-		return "", fmt.Errorf("unsafe path %q: %s", s, reason)
+		return "", fmt.Errorf("unsafe path %.200q: %s", s, reason)
 	}
 	return Path(s), nil
 }
+
+// maxPath bounds a path in bytes, as the operating system does.
+const maxPath = 4096
 
 func badPath(s string) string {
 	switch {
 	case s == "":
 		return "it is empty"
+	case len(s) > maxPath:
+		return fmt.Sprintf("it has more than %d bytes", maxPath)
 	case strings.HasPrefix(s, "/"):
 		return "it is absolute"
 	case strings.Contains(s, `\`):
 		return "it has a backslash"
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return "it has a control character"
+	case strings.ContainsRune(s, '\uFFFD'):
+		return "it has the character U+FFFD, or is not UTF-8"
 	case s == "." || !fs.ValidPath(s):
-		return `it has an empty, "." or ".." element, or is not UTF-8`
+		return `it has an empty, "." or ".." element`
 	case strings.Contains("/"+s+"/", "/.../"):
 		return `it has the element "..."`
 	}

@@ -11,7 +11,7 @@ import (
 func TestParsePath(t *testing.T) {
 	for _, good := range []string{
 		"a", "a/b", "streams/v1/com.ubuntu.maas:stable:v3:download.json", "centos/8/amd64/20211029_01/root-tgz",
-		"..a/b..", ".hidden/x", "with space", "ü/é", "....", "a/....",
+		strings.Repeat("a", 4096), "..a/b..", ".hidden/x", "with space", "ü/é", "....", "a/....",
 	} {
 		if p, err := ParsePath(good); err != nil || string(p) != good {
 			t.Errorf("ParsePath(%q) = %q, %v", good, p, err)
@@ -37,6 +37,9 @@ func TestParsePath(t *testing.T) {
 		"a\nb":      "control",
 		"a\u0085b":  "control",
 		"a\xffb":    "UTF-8",
+		"a\ufffdb":  "U+FFFD",
+
+		strings.Repeat("a", 4097): "4096 bytes",
 	} {
 		if p, err := ParsePath(bad); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("ParsePath(%q) = %q, %v, want an error about %s", bad, p, err, reason)

@@ -10,15 +10,18 @@ import (
 var (
 	listRules = []rule{
 		{Plain, false, contentIDIsFileName},
+		{Plain, true, listLines},
 		{V38, true, listDate},
 		{V38, true, listDataType},
 		{V38, true, listHasProducts},
 	}
 	productRules = []rule{
+		{Plain, true, productLines},
 		{V38, true, productTags},
 		{V38, true, productHasVersions},
 	}
 	versionRules = []rule{
+		{Plain, true, versionLines},
 		{V38, true, versionNames},
 		{V38, true, versionFiles},
 		{V38, true, versionDates},
@@ -26,6 +29,7 @@ var (
 	itemRules = []rule{
 		{Plain, true, sizeIsInteger},
 		{Plain, true, pathIsNoDocument},
+		{Plain, true, itemLines},
 		{Legacy, true, itemFile},
 		{Legacy, true, itemTags},
 		{V38, true, modelFile},

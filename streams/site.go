@@ -39,8 +39,9 @@ type Site struct {
 // made of the list's text: a path never changes its meaning, so a client that
 // read an index gets the lists of that same index, whatever is published
 // meanwhile. The same bytes stand under the plain name, which is the path of the
-// list in upstream's index x. Then there is the index in the three forms: the
-// signed one names the signed lists, the other the others.
+// list in upstream's index x, or its content id where another document has that
+// path. Then there is the index in the three forms: the signed one names the
+// signed lists, the other the others.
 //
 // Entries are upstream's, in upstream's order, with members nobody here knows.
 // A list, or the index, that differs from the previous one in its date only keeps
@@ -51,8 +52,8 @@ func (s Site) Render(x *Index, lists []*Products) ([]Document, []Finding, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	var found []Finding
-	index := Index{Fields: x.Fields, tail: x.tail}
+	fields, found := x.Fields.withoutLong("")
+	index := Index{Fields: fields, tail: x.tail}
 	var published []*Products
 	for _, l := range lists {
 		conformed, problems := l.Conform(s.Profile)
@@ -60,7 +61,12 @@ func (s Site) Render(x *Index, lists []*Products) ([]Document, []Finding, error)
 		if conformed == nil {
 			continue
 		}
-		entry, err := w.list(x.entry(l.ContentID), conformed)
+		entry, problems, err := w.list(x.entry(l.ContentID), conformed)
+		found = append(found, problems...)
+		if clash, ok := errors.AsType[*clashError](err); ok {
+			found = append(found, Finding{Profile: Plain, ContentID: l.ContentID, Problem: clash.Error()})
+			continue
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("cannot publish list %s: %w", l.ContentID, err)
 		}

@@ -324,7 +324,6 @@ func TestSiteErrors(t *testing.T) {
 	}{
 		{upstreamIndex(t, "a"), []*Products{goodList(t, "a", goodMulti)}, nil, "there is no signing key"},
 		{upstreamIndex(t, "a"), []*Products{goodList(t, "a", goodMulti), goodList(t, "a", goodMulti)}, siteKey(), "there are two lists of that content id"},
-		{upstreamIndex(t, "index"), []*Products{goodList(t, "index", goodMulti)}, siteKey(), "cannot publish index: another document has the path streams/v1/index"},
 		{elsewhere, []*Products{goodList(t, "a", item)}, siteKey(), "a: p/v/boot-initrd has the path of a document, elsewhere/a.json"},
 	} {
 		_, _, err := Site{Updated: day(1), Profile: All, Key: tt.key}.Render(tt.x, tt.lists)
@@ -360,5 +359,69 @@ func TestRandomSites(t *testing.T) {
 			continue
 		}
 		t.Run(fmt.Sprint("seed", seed, s.Profile), func(t *testing.T) { publish(t, s, x, lists...) })
+	}
+}
+
+// Lists whose plain names clash do not keep each other, or the index, from being
+// published.
+func TestSiteWithClashingNames(t *testing.T) {
+	x, err := ParseIndex([]byte(`{"format": "index:1.0", "index": {
+		"a": {"path": "streams/v1/x.json"}, "b": {"path": "streams/v1/x.sjson"}, "c": {"path": "streams/v1/index.json"},
+		"x": {"path": "streams/v1/y.json"}, "index": {"path": "streams/v1/index.sjson"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, found := publish(t, Site{Updated: day(1), Profile: All}, x,
+		goodList(t, "a", goodMulti), goodList(t, "b", goodMulti, goodMulti), goodList(t, "c", goodLoader), goodList(t, "x", goodSingle), goodList(t, "index", goodMulti))
+	_, lists := p.read(t, ".sjson")
+	for i, plain := range []Path{"streams/v1/x.json", "streams/v1/b.json", "streams/v1/c.json", "streams/v1/y.json"} {
+		if l := mustParse(t, string(p[plain])); l.ContentID != lists[i].ContentID {
+			t.Errorf("%s is the list %s, want %s", plain, l.ContentID, lists[i].ContentID)
+		}
+	}
+	if len(lists) != 4 || len(found) != 1 || found[0].ContentID != "index" || !strings.Contains(found[0].Problem, "another document has the path streams/v1/index") {
+		t.Errorf("%d lists, found %v", len(lists), found)
+	}
+}
+
+// What makes a line that gpgv refuses is left out, and the rest is published,
+// whatever the profile.
+func TestSiteWithLongLines(t *testing.T) {
+	long := strings.Repeat("x", 19_000)
+	for _, profile := range []Profile{Plain, Legacy, V38, All} {
+		for name, fields := range map[string]func(bad *Products) *Fields{
+			"list":    func(l *Products) *Fields { return &l.Fields },
+			"product": func(l *Products) *Fields { return &l.Products[0].Fields },
+			"version": func(l *Products) *Fields { return &l.Products[0].Versions[0].Fields },
+			"item":    func(l *Products) *Fields { return &l.Products[0].Versions[0].Items[0].Fields },
+		} {
+			for what, value := range map[string]string{
+				"text": `"` + long + `"`, "nested": `{"a": ["b", "` + long + `"]}`, "number": "1" + strings.Repeat("0", 19_000),
+				"escaped later": `"` + strings.Repeat("é", 4_000) + `"`,
+			} {
+				bad := goodList(t, "b", goodMulti)
+				fields(bad).Set("long", []byte(value))
+				p, found := publish(t, Site{Updated: day(1), Profile: profile}, upstreamIndex(t, "a", "b"), goodList(t, "a", goodMulti), bad)
+				if x, _ := p.read(t, ".sjson"); len(x.Entries) != 1 || len(found) != 1 || found[0].ContentID != "b" || len(found[0].Problem) > 200 {
+					t.Errorf("%s, %s at %s: %d lists, found %v", profile, what, name, len(x.Entries), found)
+				}
+			}
+		}
+	}
+
+	// Many short lines are fine.
+	good := goodList(t, "a", goodMulti)
+	good.Products[0].Fields.Set("many", []byte("["+strings.Repeat(`"0123456789", `, 4000)+"1]"))
+	if _, found := publish(t, Site{Updated: day(1), Profile: Plain}, upstreamIndex(t, "a"), good); len(found) > 0 {
+		t.Errorf("found %v", found)
+	}
+
+	// Of the index the members go.
+	x := upstreamIndex(t, "a")
+	x.Fields.SetText("long", long)
+	x.Entries[0].Fields.SetText("long", long)
+	p, found := publish(t, Site{Updated: day(1), Profile: Plain}, x, goodList(t, "a", goodMulti))
+	if got, _ := p.read(t, ".sjson"); got.Fields.has("long") || got.Entries[0].Fields.has("long") || len(found) != 2 {
+		t.Errorf("index %s, found %v", got.Render(), found)
 	}
 }

@@ -19,7 +19,10 @@ const (
 	detachedEnding = ".json.gpg"
 )
 
-const documentDir = "streams/v1/"
+const (
+	documentDir = "streams/v1/"
+	indexName   = documentDir + "index"
+)
 
 // An edition is named by the beginning of the SHA-256 of a list's text, in this
 // many hex digits. It need not resist forgers: a path is only ever looked up in
@@ -50,32 +53,60 @@ func newSiteWriter(s Site) (*siteWriter, error) {
 
 // list adds the documents of a list that upstream has the entry for, or nil,
 // and returns the new entry. Its Path has no ending.
-func (w *siteWriter) list(upstream *Entry, l *Products) (*Entry, error) {
+// A list that no name is left for is a clashError.
+func (w *siteWriter) list(upstream *Entry, l *Products) (e *Entry, found []Finding, err error) {
 	if w.lists[l.ContentID] {
-		return nil, errors.New("there are two lists of that content id")
+		return nil, nil, errors.New("there are two lists of that content id")
 	}
 	w.lists[l.ContentID] = true
 	plain := documentDir + l.ContentID
-	e := &Entry{ContentID: l.ContentID}
+	e = &Entry{ContentID: l.ContentID}
 	if upstream != nil {
-		plain = plainName(upstream)
-		e.Fields = upstream.Fields
+		if name := plainName(upstream); w.free(name) {
+			plain = name
+		}
+		e.Fields, found = upstream.Fields.withoutLong(l.ContentID)
+	}
+	if !w.free(plain) {
+		return nil, nil, &clashError{plain}
 	}
 	l, text := w.dated(l, Path(plain+textEnding))
 	sum := sha256.Sum256(text)
 	name := documentDir + hex.EncodeToString(sum[:])[:editionLen] + "/" + l.ContentID
+	if !w.free(name) {
+		return nil, nil, &clashError{name}
+	}
 	forms, err := w.forms(name, text, text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for ending, doc := range forms {
 		if err := errors.Join(w.add(name+ending, doc), w.add(plain+ending, doc)); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	w.describe(e, l)
 	e.Path = Path(name)
-	return e, nil
+	return e, found, nil
+}
+
+// A clashError says that a list cannot be published beside the others.
+type clashError struct{ name string }
+
+func (e *clashError) Error() string {
+	return fmt.Sprintf("another document has the path %s, where the list would be published", e.name)
+}
+
+// free reports whether a list can have the name: the index and the lists so far
+// do not, and with every ending it is a path.
+func (w *siteWriter) free(name string) bool {
+	for _, ending := range []string{textEnding, signedEnding, detachedEnding} {
+		p, err := ParsePath(name + ending)
+		if _, taken := w.documents[p]; err != nil || taken {
+			return false
+		}
+	}
+	return name != indexName
 }
 
 // plainName returns upstream's path of a list without its ending. If upstream
@@ -211,12 +242,12 @@ func (w *siteWriter) describe(e *Entry, l *Products) {
 func (w *siteWriter) index(x Index) error {
 	x.Fields.SetText("updated", w.indexDate(x))
 	signed := x.withEnding(signedEnding).Render()
-	forms, err := w.forms(documentDir+"index", x.withEnding(textEnding).Render(), signed)
+	forms, err := w.forms(indexName, x.withEnding(textEnding).Render(), signed)
 	if err != nil {
 		return err
 	}
 	for ending, doc := range forms {
-		if err := w.add(documentDir+"index"+ending, doc); err != nil {
+		if err := w.add(indexName+ending, doc); err != nil {
 			return err
 		}
 	}
@@ -225,7 +256,7 @@ func (w *siteWriter) index(x Index) error {
 
 // indexDate is the date of the previous index where nothing else is new in x.
 func (w *siteWriter) indexDate(x Index) string {
-	if previous := w.Previous(documentDir + "index" + textEnding); previous != nil {
+	if previous := w.Previous(indexName + textEnding); previous != nil {
 		date := textUpdated(previous)
 		x.Fields.SetText("updated", date)
 		if bytes.Equal(x.withEnding(textEnding).Render(), previous) {

@@ -75,10 +75,10 @@ func storeCheck(c *cli.Context) error {
 			return verdict(r)
 		}
 		for _, p := range r.Problems {
-			fmt.Fprintf(c.App.Writer, "fault: %v\n", p)
+			printLine(c.App.Writer, "fault: %v", p)
 		}
 		for _, p := range r.Notes {
-			fmt.Fprintf(c.App.Writer, "note: %v\n", p)
+			printLine(c.App.Writer, "note: %v", p)
 		}
 		_, err = fmt.Fprintf(c.App.Writer, "checked %s, %s, %s: %s\n", counted(r.Snapshots, "snapshot"), counted(r.Blobs, "blob"), iec(r.Bytes), counted(len(r.Problems), "fault"))
 		if err != nil {

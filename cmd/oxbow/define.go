@@ -33,9 +33,13 @@ func newStream(c *cli.Context) (mirror.Stream, error) {
 	if c.IsSet("path") {
 		s.Path, s.Also = "/"+strings.Trim(c.String("path"), "/")+"/", nil
 	}
-	if file := c.String("keyring"); file != "" {
+	if c.IsSet("keyring") {
+		file := c.String("keyring")
 		if s.Keyring, err = readInput(file, maxKeyring); err != nil {
 			return s, usagef(c, "--keyring: %v", err)
+		}
+		if len(s.Keyring) == 0 { // which would stand for Ubuntu's keys
+			return s, usagef(c, "--keyring: cannot use %s: the file is empty", file)
 		}
 		if _, err := streams.ReadKeyring(s.Keyring); err != nil {
 			return s, usagef(c, "--keyring: cannot use %s: %v", file, err)
@@ -102,7 +106,7 @@ func printChanges(w io.Writer, m *mirror.Mirror, s mirror.Stream) bool {
 	}
 	all := changes(old, s)
 	for _, line := range all {
-		fmt.Fprintf(w, "%s: %s\n", s.Name, line)
+		printLine(w, "%s: %s", s.Name, line)
 	}
 	return len(all) > 0
 }

@@ -76,12 +76,18 @@ func demo(c *cli.Context) (err error) {
 		storeDir = filepath.Join(dir, "store")
 	}
 	o := demoStore
-	o.Log = log
+	o.Log, o.Owner = log, commandLine(os.Args)
 	s, err := cache.Create(storeDir, &o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if names, err := s.Files().Streams(); err != nil || len(names) > 0 {
+		if err == nil {
+			err = fmt.Errorf("the store in %s has streams already (%s); the demo takes a new directory", storeDir, strings.Join(names, ", "))
+		}
+		return err
+	}
 	synced, key, err := demoSync(c.Context, s, log)
 	if err != nil {
 		return err

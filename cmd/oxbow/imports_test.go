@@ -26,7 +26,7 @@ func TestImports(t *testing.T) {
 	seen := 0
 	for line := range strings.Lines(string(out)) {
 		words := strings.Fields(strings.ReplaceAll(line, "oxbow/cmd/", "oxbow/cmd_"))
-		from := owner(words[0])
+		from := topFolder(words[0])
 		if from == "scripts" {
 			continue
 		}
@@ -37,7 +37,7 @@ func TestImports(t *testing.T) {
 		}
 		seen++
 		for _, imported := range words[1:] {
-			if to := owner(imported); to != "" && to != from && !slices.Contains(may, to) {
+			if to := topFolder(imported); to != "" && to != from && !slices.Contains(may, to) {
 				t.Errorf("%s imports %s", words[0], imported)
 			}
 			if imported == "net/http" && (from == "streams" || from == "cache") && words[0] != "oxbow/streams/streamstest" {
@@ -50,8 +50,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// owner returns the top folder of a package of this module, "" for others.
-func owner(importPath string) string {
+// topFolder returns the top folder of a package of this module, "" for others.
+func topFolder(importPath string) string {
 	rest, ok := strings.CutPrefix(importPath, "oxbow/")
 	if !ok {
 		return ""

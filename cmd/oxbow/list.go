@@ -33,8 +33,17 @@ type definitionView struct {
 }
 
 func viewDefinition(s mirror.Stream) definitionView {
-	return definitionView{s.Name, s.Upstream, s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
+	return definitionView{s.Name, upstreams(s), s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
 		s.Kind, s.Profile, append([]string{}, s.Select...), s.NoBootloaders, s.MaxVersions}
+}
+
+// upstreams returns the URLs of s without user and password.
+func upstreams(s mirror.Stream) []string {
+	all := make([]string, len(s.Upstream))
+	for i, u := range s.Upstream {
+		all[i] = withoutUser(u)
+	}
+	return all
 }
 
 func mirrorList(c *cli.Context) error {
@@ -63,7 +72,7 @@ func mirrorList(c *cli.Context) error {
 		if s.MaxVersions > 0 {
 			newest = strconv.Itoa(s.MaxVersions)
 		}
-		t.row(s.Name, strings.Join(s.Upstream, " "), strings.Join(append([]string{s.Path}, s.Also...), " "), wanted, newest)
+		t.row(s.Name, strings.Join(upstreams(s), " "), strings.Join(append([]string{s.Path}, s.Also...), " "), wanted, newest)
 	}
 	return errors.Join(t.flush(), unreadable)
 }

@@ -121,7 +121,7 @@ func report(w io.Writer, err error) {
 		return
 	}
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "oxbow: %s\n", strings.TrimSuffix(line, "\n"))
+		printLine(w, "oxbow: %s", strings.TrimSuffix(line, "\n"))
 	}
 	if h := hint(err); h != "" {
 		fmt.Fprintf(w, "oxbow: hint: %s\n", h)

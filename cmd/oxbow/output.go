@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // printJSON prints v, indented, as programs and people both read it.
@@ -15,6 +17,30 @@ func printJSON(w io.Writer, v any) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// printLine prints one line. What it is made of may come from metadata.
+func printLine(w io.Writer, format string, args ...any) error {
+	_, err := fmt.Fprintln(w, printable(fmt.Sprintf(format, args...)))
+	return err
+}
+
+// printable returns s with control characters, and bytes that are no UTF-8, as
+// escapes like \x1b: in a name from upstream they could rewrite the terminal or
+// make up lines of a log.
+func printable(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch _, n := utf8.DecodeRuneInString(s[i:]); {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unicode.IsControl(r):
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // A table prints aligned columns.
@@ -34,7 +60,7 @@ func (t table) row(cells ...any) {
 		if i > 0 {
 			fmt.Fprint(t.w, "\t")
 		}
-		fmt.Fprint(t.w, c)
+		fmt.Fprint(t.w, printable(fmt.Sprint(c)))
 	}
 	fmt.Fprintln(t.w)
 }

@@ -72,8 +72,7 @@ func planAll(c *cli.Context, names []string, plan planner) error {
 
 func printPlan(w io.Writer, p *mirror.Plan) error {
 	if p.NothingNew {
-		_, err := fmt.Fprintf(w, "%s: nothing new at %s\n", p.Stream, p.Upstream)
-		return err
+		return printLine(w, "%s: nothing new at %s", p.Stream, p.Upstream)
 	}
 	t := newTable(w, "PRODUCT", "VERSIONS")
 	for _, l := range p.Lists {
@@ -85,10 +84,10 @@ func printPlan(w io.Writer, p *mirror.Plan) error {
 		return err
 	}
 	for _, s := range p.Warnings {
-		fmt.Fprintf(w, "warning: %s\n", s)
+		printLine(w, "warning: %s", s)
 	}
 	for _, o := range p.LeftOut {
-		fmt.Fprintf(w, "left out: %s\n", o)
+		printLine(w, "left out: %s", o)
 	}
 	_, err := fmt.Fprintf(w, "%s: would publish %s, %s, %s of %s; has %s, %s; would fetch %s, %s\n", p.Stream,
 		counted(p.Products, "product"), counted(p.Versions, "version"), counted(p.Items, "item"), p.Upstream,

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -135,6 +136,7 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 		server.Close()
 	})
 	ts.Setenv("UPSTREAM", server.URL+demoPath)
+	ts.Setenv("SECRET_UPSTREAM", strings.Replace(server.URL, "://", "://us3r:s3cret@", 1)+demoPath)
 }
 
 // faults are the ways in which the upstream of a script goes wrong.

@@ -75,13 +75,13 @@ func serveStore(ctx context.Context, s *cache.Store, ln net.Listener, log *slog.
 		case errors.Is(err, cache.ErrNoSnapshot):
 			log.Warn("nothing published yet", "stream", st.Name)
 		case err != nil:
-			return errors.Join(err, ln.Close())
+			log.Error("the current snapshot cannot be read", "stream", st.Name, "reason", err)
 		default:
 			log.Info("serving", "stream", st.Name, "boot_source", base+st.Path)
 			published = true
 		}
 	}
-	if published && len(ring) == 0 {
+	if _, err := mirror.SiteKey(s.Files()); published && errors.Is(err, cache.ErrMiss) {
 		log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
 	}
 	if len(all) == 0 {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
+	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -26,12 +29,36 @@ func withStore(c *cli.Context, w io.Writer, level slog.Level, open opening, f fu
 	if err != nil {
 		return err
 	}
-	s, err := open(dir, &cache.Options{Log: log})
+	s, err := open(dir, &cache.Options{Owner: commandLine(os.Args), Log: log})
 	if err != nil {
 		return noStore(dir, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	return f(s, log)
+}
+
+// commandLine is what others are told of a process that has the store: its command
+// line, which must not show them the password of a URL.
+func commandLine(args []string) string {
+	shown := make([]string, len(args))
+	for i, arg := range args {
+		shown[i] = withoutUser(arg)
+	}
+	return strings.Join(shown, " ")
+}
+
+// withoutUser returns a word with the user and password of the URL in it, if any,
+// left out. Of a malformed URL everything before the last @ goes.
+func withoutUser(word string) string {
+	scheme, rest, ok := strings.Cut(word, "://")
+	if !ok {
+		return word
+	}
+	authority := rest
+	if _, err := url.Parse(word); err == nil {
+		authority, _, _ = strings.Cut(strings.NewReplacer("?", "/", "#", "/").Replace(rest), "/")
+	}
+	return scheme + "://" + rest[strings.LastIndex(authority, "@")+1:]
 }
 
 // withMirror is withStore for commands that work on streams or the signing key.

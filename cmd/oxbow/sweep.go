@@ -52,7 +52,7 @@ func storeSweep(c *cli.Context) error {
 		for _, i := range plan.Items {
 			v.Items = append(v.Items, sweepItemView{i.Kind, digestText(i.Digest), i.Stream, i.Key, i.Size, i.Why})
 			if !c.Bool("json") {
-				fmt.Fprintln(c.App.Writer, i)
+				printLine(c.App.Writer, "%v", i)
 			}
 		}
 		if !v.DryRun {

@@ -106,7 +106,7 @@ func syncAll(c *cli.Context, out *console, names []string, sync syncer) error {
 		results = append(results, res)
 		partial = partial || len(res.LeftOut) > 0
 		for _, w := range res.Warnings {
-			fmt.Fprintf(out, "oxbow: %s: warning: %s\n", name, w)
+			printLine(out, "oxbow: %s: warning: %s", name, w)
 		}
 		printLeftOut(out, res)
 		if !c.Bool("json") {
@@ -130,7 +130,7 @@ func printLeftOut(w io.Writer, r *mirror.Result) {
 		version := o.Product + " " + o.Version
 		if !seen[version] {
 			seen[version] = true
-			fmt.Fprintf(w, "oxbow: %s: left out: %s: %s\n", r.Stream, version, short(o.Reason))
+			printLine(w, "oxbow: %s: left out: %s: %s", r.Stream, version, short(o.Reason))
 		}
 	}
 }
