@@ -34,7 +34,7 @@ func TestStrayBytesCostNothing(t *testing.T) {
 		{"behind the head of a big file", "/ephemeral-v3/stable/big", size, 20 * time.Millisecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for range 3 { // files in sequence, as a session fetches them
+			for range 3 { // files in sequence, as MAAS fetches them
 				w := dial(t, addr)
 				w.SetDeadline(time.Now().Add(20 * time.Second))
 				w.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)

@@ -60,8 +60,8 @@ func compare(runs int, oxbow, peer func() (usage, error)) (pair, error) {
 	return p, nil
 }
 
-// print writes one line: medians, the median of the ratios run by run, and
-// oxbow's peak memory over all runs.
+// print writes one line: medians, the median of the ratios run by run, and,
+// of a command, oxbow's peak memory over all runs.
 func (p pair) print(what, peer string, bytes int64) {
 	var ratios []float64
 	var rss int64
@@ -70,8 +70,12 @@ func (p pair) print(what, peer string, bytes int64) {
 		rss = max(rss, p.oxbow[i].rss)
 	}
 	o, q := median(walls(p.oxbow)), median(walls(p.peer))
-	fmt.Printf("%s: oxbow %.2f s (%s), %s %.2f s (%s); oxbow/%s %.2fx (%.2f to %.2f, %d runs); oxbow peak RSS %d MiB\n",
-		what, o, rate(bytes, o), peer, q, rate(bytes, q), peer, median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios), rss>>20)
+	fmt.Printf("%s: oxbow %.2f s (%s), %s %.2f s (%s); time oxbow/%s %.2fx (%.2f to %.2f, %d runs)",
+		what, o, rate(bytes, o), peer, q, rate(bytes, q), peer, median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios))
+	if rss > 0 { // it is the clients that are measured where a server runs beside them
+		fmt.Printf("; oxbow peak RSS %d MiB", rss>>20)
+	}
+	fmt.Println()
 }
 
 func walls(us []usage) (s []float64) {
