@@ -220,7 +220,7 @@ func (in *Ingest) leave(e Extent, written bool) error {
 	in.mu.Lock()
 	in.writing = in.writing.remove(e)
 	var due Extent
-	f, record := in.f, in.record
+	record := in.record
 	if written {
 		in.have = in.have.add(e)
 		in.prefix.Store(in.have.prefix())
@@ -232,7 +232,6 @@ func (in *Ingest) leave(e Extent, written bool) error {
 	if due.Len == 0 {
 		return nil
 	}
-	in.s.disk.Start(f, due.Off, due.Len)
 	return writeRecord(record, due)
 }
 

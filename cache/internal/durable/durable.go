@@ -65,11 +65,6 @@ func (d *Disk) Sync(f *os.File) error {
 	return f.Sync()
 }
 
-// Start asks the kernel to begin writing n bytes of f at off, so that the Sync to come finds less to do. It promises nothing.
-func (d *Disk) Start(f *os.File, off, n int64) {
-	unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
-}
-
 // SyncFS makes everything durable that was written to the file system so far, names included. It fails if any write-back has
 // failed since the last SyncFS, or since New: also when the bytes were another's.
 func (d *Disk) SyncFS() error {
