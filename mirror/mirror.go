@@ -25,8 +25,12 @@ type Options struct {
 	// Now is the clock. If nil, [time.Now] is used.
 	Now func() time.Time
 
-	// Log receives warnings and a line for each sync. If nil, nothing is logged.
+	// Log receives warnings. If nil, nothing is logged.
 	Log *slog.Logger
+
+	// Observe, if not nil, is told of the end of every sync, by several
+	// goroutines at once.
+	Observe func(Event)
 
 	// Settle bounds the time for which metadata that contradicts itself is
 	// fetched again, since upstream may be publishing at that moment. If zero,
@@ -37,11 +41,12 @@ type Options struct {
 // A Mirror keeps the streams of one store like their upstreams.
 // Its methods may be called from several goroutines.
 type Mirror struct {
-	store  *cache.Store
-	client *Client
-	now    func() time.Time
-	log    *slog.Logger
-	settle time.Duration
+	store   *cache.Store
+	client  *Client
+	now     func() time.Time
+	log     *slog.Logger
+	observe func(Event)
+	settle  time.Duration
 
 	mu  sync.Mutex // guards key, syncing and every read-modify-write of a state
 	key *streams.SigningKey
@@ -51,7 +56,7 @@ type Mirror struct {
 
 // New returns a Mirror of o.Store.
 func New(o Options) *Mirror {
-	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, settle: o.Settle, syncing: map[string]bool{}}
+	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, syncing: map[string]bool{}}
 	if m.client == nil {
 		m.client = NewClient(nil)
 	}
@@ -60,6 +65,9 @@ func New(o Options) *Mirror {
 	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
+	}
+	if m.observe == nil {
+		m.observe = func(Event) {}
 	}
 	if m.settle == 0 {
 		m.settle = time.Minute

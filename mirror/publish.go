@@ -117,7 +117,7 @@ func (m *Mirror) accept(p *planner, plan *Plan, key *streams.SigningKey) error {
 	last := &Last{Time: m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	if len(plan.LeftOut) > 0 {
 		last.Outcome = OutcomePartial
-		last.Reason = fmt.Sprintf("%d versions left out; the first: %s", len(plan.LeftOut), plan.LeftOut[0])
+		last.Reason = leftOut(plan.LeftOut)
 	}
 	whole := !p.c.unsettled && !slices.ContainsFunc(plan.LeftOut, func(o Omission) bool { return !o.refused })
 	return m.update(plan.Stream, func(st *state) {
@@ -130,4 +130,9 @@ func (m *Mirror) accept(p *planner, plan *Plan, key *streams.SigningKey) error {
 		st.Accepted.Whole, st.Accepted.Digest = whole, p.c.indexDoc.digest.String()
 		st.Last = last
 	})
+}
+
+// leftOut says in a line what a sync left out.
+func leftOut(all []Omission) string {
+	return fmt.Sprintf("%d versions left out; the first: %s", len(all), all[0])
 }

@@ -146,15 +146,29 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 	if errors.Is(err, ErrNoStream) {
 		return nil, err
 	}
-	if err != nil {
-		if ctx.Err() == nil {
-			err = errors.Join(err, m.noteLast(name, OutcomeFailed, err.Error()))
-		}
-		return res, err
+	if err == nil || ctx.Err() == nil {
+		m.ended(name, started, res, err)
 	}
-	m.log.Info("synced", "stream", name, "snapshot", res.Snapshot, "changed", res.Changed, "files", res.Fetched.Files,
-		"bytes", res.Fetched.Bytes, "left_out", len(res.LeftOut), "seconds", m.now().Sub(started).Seconds())
-	return res, nil
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, m.noteLast(name, OutcomeFailed, err.Error()))
+	}
+	return res, err
+}
+
+// ended tells the observer how a sync ended.
+func (m *Mirror) ended(name string, started time.Time, res *Result, err error) {
+	e := Event{Stream: name, Time: m.now(), Outcome: OutcomeDone}
+	e.Duration = e.Time.Sub(started)
+	if res != nil {
+		e.Snapshot, e.Changed, e.Fetched = res.Snapshot, res.Changed, res.Fetched
+	}
+	switch {
+	case err != nil:
+		e.Outcome, e.Reason = OutcomeFailed, err.Error()
+	case len(res.LeftOut) > 0:
+		e.Outcome, e.Reason = OutcomePartial, leftOut(res.LeftOut)
+	}
+	m.observe(e)
 }
 
 func (m *Mirror) noteLast(name string, outcome Outcome, reason string) error {
