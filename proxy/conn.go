@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -33,7 +34,8 @@ type conn struct {
 	linger atomic.Bool // the first Close does
 }
 
-// Close closes the connection. A second call ends the lingering of the first.
+// Close closes the connection. A second call ends the lingering of the first; below a
+// [tls.Conn], which hands on only one, that lasts for its lingerTime.
 func (c *conn) Close() error {
 	if c.linger.Swap(false) && c.CloseWrite() == nil {
 		_ = c.SetReadDeadline(time.Now().Add(lingerTime))
@@ -55,8 +57,13 @@ func (l listener) Accept() (net.Conn, error) {
 
 type connKey struct{}
 
-// withConn makes the connection known to the requests that arrive on it.
+// withConn makes the connection known to the requests that arrive on it. Over TLS that is
+// the one below, which [tls.Conn.Close] closes after it has said goodbye; what the client
+// still sends is read and thrown away without being deciphered.
 func withConn(ctx context.Context, c net.Conn) context.Context {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 

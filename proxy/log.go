@@ -2,20 +2,23 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	"oxbow/cache"
 )
 
-// logRequest writes the line of a request: never its query string, which no path needs
-// and which may hold what its sender wants kept.
+// logRequest writes the line of a request: of what came with it only method and path, as
+// all else may hold what its sender wants kept.
 func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 	level := slog.LevelInfo
-	if r.URL.Path == "/-/healthz" || r.URL.Path == "/-/readyz" {
-		level = slog.LevelDebug // probes would drown the rest
+	if isProbe(r) {
+		level = slog.LevelDebug
 	}
 	client, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -23,7 +26,7 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 	}
 	attrs := []slog.Attr{
 		slog.String("method", r.Method),
-		slog.String("path", r.URL.Path),
+		slog.String("path", shownPath(r.URL.Path)),
 		slog.Int("status", w.status), // 0: cut without an answer
 		slog.Int64("bytes", w.bytes),
 		slog.Float64("seconds", took.Seconds()),
@@ -49,3 +52,23 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 
 // shortID is how many characters of a snapshot's id tell it apart in a log.
 const shortID = 12
+
+// shownPath returns a path as it may be logged. A client that encodes a URL once too often
+// makes a query string, or the user of another URL, part of its path; no file that is
+// served has such a name. Control characters are left for the log's handler to quote.
+func shownPath(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	return userInURL.ReplaceAllLiteralString(path, "//")
+}
+
+// logPanic tells of a fault of ours. The trace names places in the program and no values.
+func (s *Server) logPanic(r *http.Request, fault any) {
+	s.log.Error("internal error: the request is cut", "path", shownPath(r.URL.Path), "err", shown(fmt.Sprint(fault)), "trace", string(debug.Stack()))
+}
+
+func orDiscard(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return log
+}

@@ -21,6 +21,8 @@ func (s *Server) serveOwn(w *reply, r *http.Request, path string) {
 		say(w, http.StatusOK, "", "ok")
 	case path == "readyz":
 		s.serveReady(w)
+	case path == "metrics" && s.metrics != nil:
+		s.serveMetrics(w, r)
 	case path == "keyring.gpg":
 		s.serveKeyring(w, r)
 	case name == "snapshots":
@@ -28,30 +30,6 @@ func (s *Server) serveOwn(w *reply, r *http.Request, path string) {
 	default:
 		s.unknown(w, r, path)
 	}
-}
-
-// serveReady says whether every stream has something to serve, with a line a reason
-// when it is not so.
-func (s *Server) serveReady(w *reply) {
-	var reasons []string
-	if s.draining.Load() {
-		reasons = append(reasons, "draining: the server is about to end")
-	}
-	for _, stream := range s.streams() {
-		_, err := s.store.Current(stream.Name)
-		switch {
-		case errors.Is(err, cache.ErrNoSnapshot):
-			reasons = append(reasons, "stream "+stream.Name+": no snapshot yet")
-		case err != nil:
-			s.log.Error("cannot read the current snapshot", "stream", stream.Name, "err", err)
-			reasons = append(reasons, "stream "+stream.Name+": the store cannot answer")
-		}
-	}
-	if len(reasons) > 0 {
-		say(w, http.StatusServiceUnavailable, "", strings.Join(reasons, "\n"))
-		return
-	}
-	say(w, http.StatusOK, "", "ready")
 }
 
 // serveKeyring serves what a client has to be given along with the URL of a stream.

@@ -124,20 +124,29 @@ func endOrError(err error) error {
 	return err
 }
 
-// cacheStatus says how the entry was found, as RFC 9211 has it.
+// What Cache-Status says of a file that is served, as RFC 9211 has it.
+const (
+	hitCurrent = "oxbow; hit"
+	hitOlder   = "oxbow; hit; detail=older-snapshot"
+)
+
+// cacheStatus says how the entry was found.
 func cacheStatus(found cache.Found) string {
 	if found.Current {
-		return "oxbow; hit"
+		return hitCurrent
 	}
-	return "oxbow; hit; detail=older-snapshot"
+	return hitOlder
 }
+
+// notStored is the detail of an answer for a file that would have to be fetched.
+const notStored = "not-stored"
 
 // absent answers for a file that the metadata names and the store does not have.
 func (s *Server) absent(w *reply, r *http.Request, found cache.Found) {
 	if endsConnection(r, false) {
 		w.Header().Set("Connection", "close")
 	}
-	say(w, http.StatusNotFound, "not-stored", "not stored here")
+	say(w, http.StatusNotFound, notStored, "not stored here")
 }
 
 // unknown answers for a path that no snapshot names.
@@ -158,13 +167,14 @@ func (s *Server) damaged(w *reply, r *http.Request, found cache.Found, err error
 }
 
 func (s *Server) logDamage(w *reply, found cache.Found, err error) {
+	s.metrics.damaged(w.stream)
 	s.log.Error("integrity: a published file cannot be served", "stream", w.stream, "path", found.Path,
 		"digest", found.Digest.String(), "snapshot", found.Snapshot.String(), "err", err)
 }
 
 // broken answers when the store itself fails.
 func (s *Server) broken(w *reply, r *http.Request, err error) {
-	s.log.Error("the store fails", "stream", w.stream, "path", r.URL.Path, "err", err)
+	s.log.Error("the store fails", "stream", w.stream, "path", shownPath(r.URL.Path), "err", err)
 	if takesStatusAsFinal(r) {
 		panic(http.ErrAbortHandler)
 	}

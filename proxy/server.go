@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,6 +28,26 @@ type Options struct {
 	// keyring. If it is nil or returns nothing, there is none.
 	Keyring func() []byte
 
+	// Certificate is what the server shows of itself. If nil, it speaks plain HTTP,
+	// otherwise nothing but TLS.
+	Certificate *Certificate
+
+	// Tokens has clients show a token for everything but the probes /-/healthz and
+	// /-/readyz. If nil, all is served to everyone.
+	Tokens *Tokens
+
+	// Metrics counts what happens, and is served at /-/metrics. If nil, nothing is
+	// counted and nothing served. It belongs to one server.
+	Metrics *Metrics
+
+	// Syncs says how the syncs of a stream stand, for metrics and readiness. It is
+	// called often and should not take long. If nil, nothing is known of them.
+	Syncs func(stream string) SyncState
+
+	// Notes returns what else an operator should know, a sentence each, for
+	// readiness. If nil, there is nothing.
+	Notes func() []string
+
 	// Log takes a line a request and what goes wrong. If nil, nothing is logged.
 	Log *slog.Logger
 
@@ -51,35 +72,53 @@ const maxHeader = 32 << 10
 
 // A Server serves the streams of a store. It is an [http.Handler].
 type Server struct {
-	store    *cache.Store
-	streams  func() []Stream
-	keyring  func() []byte
-	log      *slog.Logger
-	header   time.Duration
-	idle     time.Duration
-	stall    time.Duration
-	drain    time.Duration
-	draining atomic.Bool // told to end; readiness says so
+	store       *cache.Store
+	streams     func() []Stream
+	keyring     func() []byte
+	certificate *Certificate
+	tokens      *Tokens
+	metrics     *Metrics
+	syncs       func(stream string) SyncState
+	more        func() []string // notes
+	log         *slog.Logger
+	header      time.Duration
+	idle        time.Duration
+	stall       time.Duration
+	drain       time.Duration
+	draining    atomic.Bool   // told to end; readiness says so
+	hard        chan struct{} // closed by Cut
+	cut         func()
 }
 
 // New returns a server as o describes it.
 func New(o *Options) *Server {
 	s := &Server{
-		store:   o.Store,
-		streams: o.Streams,
-		keyring: o.Keyring,
-		log:     o.Log,
-		header:  orDefault(o.Header, 10*time.Second),
-		idle:    orDefault(o.Idle, 2*time.Minute),
-		stall:   orDefault(o.Stall, 2*time.Minute),
-		drain:   orDefault(o.Drain, 30*time.Second),
+		store:       o.Store,
+		streams:     o.Streams,
+		keyring:     o.Keyring,
+		certificate: o.Certificate,
+		tokens:      o.Tokens,
+		metrics:     o.Metrics,
+		syncs:       o.Syncs,
+		more:        o.Notes,
+		log:         orDiscard(o.Log),
+		header:      orDefault(o.Header, 10*time.Second),
+		idle:        orDefault(o.Idle, 2*time.Minute),
+		stall:       orDefault(o.Stall, 2*time.Minute),
+		drain:       orDefault(o.Drain, 30*time.Second),
+		hard:        make(chan struct{}),
 	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
+	s.cut = sync.OnceFunc(func() { close(s.hard) })
 	if s.keyring == nil {
 		s.keyring = func() []byte { return nil }
 	}
+	if s.syncs == nil {
+		s.syncs = func(string) SyncState { return SyncState{} }
+	}
+	if s.more == nil {
+		s.more = func() []string { return nil }
+	}
+	s.metrics.watch(s)
 	return s
 }
 
@@ -91,13 +130,38 @@ func orDefault(d, standard time.Duration) time.Duration {
 }
 
 // Serve answers requests on ln until ctx ends, and then drains: it closes ln and the
-// idle connections, lets running requests go on for the drain limit, and cuts what is
-// left. It returns nil after a drain, else why connections cannot be accepted any more;
-// either way no request is running by then, and ln is closed.
+// idle connections, lets running requests go on for the drain limit or until [Server.Cut],
+// and cuts what is left. It returns nil after a drain, else why connections cannot be
+// accepted any more; either way no request is running by then, and ln is closed.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var conns sync.WaitGroup // open connections; counted up only while accepting
+	srv := s.httpServer(&conns)
+	defer conns.Wait()
+	failed := make(chan error, 1)
+	go func() {
+		if s.certificate != nil {
+			failed <- srv.ServeTLS(listener{ln}, "", "")
+			return
+		}
+		failed <- srv.Serve(listener{ln})
+	}()
+	select {
+	case err := <-failed:
+		srv.Close()
+		return fmt.Errorf("cannot accept connections on %v: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	s.shutdown(srv)
+	<-failed
+	return nil
+}
+
+// httpServer returns what speaks HTTP for s. It counts its connections in conns.
+func (s *Server) httpServer(conns *sync.WaitGroup) *http.Server {
 	srv := &http.Server{
 		Handler:                      s,
+		Protocols:                    new(http.Protocols),
 		ReadHeaderTimeout:            s.header,
 		IdleTimeout:                  s.idle,
 		MaxHeaderBytes:               maxHeader,
@@ -108,36 +172,68 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			switch state {
 			case http.StateNew:
 				conns.Add(1)
+				s.metrics.connected(1)
 			case http.StateClosed, http.StateHijacked:
+				s.metrics.connected(-1)
 				conns.Done()
 			}
 		},
 	}
-	defer conns.Wait()
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(listener{ln}) }()
-	select {
-	case err := <-failed:
-		srv.Close()
-		return fmt.Errorf("cannot accept connections on %v: %w", ln.Addr(), err)
-	case <-ctx.Done():
+	// The way in which connections end for the sake of MAAS (conn.go), and the stall
+	// limit, are those of one request a connection at a time. HTTP/2 has neither, and
+	// clients of boot images speak 1.1.
+	srv.Protocols.SetHTTP1(true)
+	if s.certificate != nil {
+		srv.TLSConfig = s.certificate.config()
 	}
-	s.draining.Store(true)
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
-	defer cancel()
-	if err := srv.Shutdown(limit); err != nil {
-		s.log.Warn("cutting the downloads that outlast the drain limit", "limit", s.drain)
-		srv.Close()
-	}
-	<-failed
-	return nil
+	return srv
 }
 
-// ServeHTTP answers one request and logs it.
+// shutdown lets running requests go on for the drain limit, and cuts the rest.
+func (s *Server) shutdown(srv *http.Server) {
+	limit, cancel := context.WithTimeout(context.Background(), s.drain)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.hard:
+			cancel()
+		case <-limit.Done():
+		}
+	}()
+	err := srv.Shutdown(limit)
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, context.Canceled):
+		s.log.Warn("cutting the running downloads: told not to wait for them")
+	default:
+		s.log.Warn("cutting the downloads that outlast the drain limit", "limit", s.drain)
+	}
+	srv.Close()
+}
+
+// Cut ends the drain of a server that was told to end, at once: what is still running is
+// cut. Called before, it has the drain end as it begins. It may be called several times.
+func (s *Server) Cut() { s.cut() }
+
+// ServeHTTP answers one request, counts it and logs it.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	w := newReply(rw, r, s.stall)
-	defer func() { s.logRequest(w, r, time.Since(began)) }()
+	s.metrics.begin()
+	defer func() {
+		fault := recover()
+		if fault != nil && fault != http.ErrAbortHandler {
+			s.logPanic(r, fault)
+			fault = http.ErrAbortHandler // net/http would log it once more, unquoted
+		}
+		took := time.Since(began)
+		s.metrics.served(w, r, took)
+		s.logRequest(w, r, took)
+		if fault != nil {
+			panic(fault)
+		}
+	}()
 	if r.ContentLength != 0 {
 		// Nothing here takes a body. What comes of one is skipped by net/http
 		// after the answer, for no longer than a head may take.
@@ -152,6 +248,10 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 // answer finds out what a request is for.
 func (s *Server) answer(w *reply, r *http.Request) {
+	if s.tokens != nil && !isProbe(r) && !s.tokens.allow(r) {
+		s.unauthorized(w, r)
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		say(w, http.StatusMethodNotAllowed, "", "only GET and HEAD are served here")
@@ -172,6 +272,12 @@ func (s *Server) answer(w *reply, r *http.Request) {
 		return
 	}
 	s.serveStream(w, r, stream, inner)
+}
+
+// isProbe reports whether the request asks how the server does, as load balancers and
+// supervisors do: they carry no token, and their lines would drown the log.
+func isProbe(r *http.Request) bool {
+	return r.URL.Path == "/-/healthz" || r.URL.Path == "/-/readyz"
 }
 
 // say answers with a short text instead of a file. The detail, a token, goes into

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// gauges tells at each scrape how things stand with a server. What is not known is left
+// out: a series of zero would be a time in 1970, or an empty disk.
+type gauges struct{ *Server }
+
+var (
+	lastSync      = ofStream("sync_last_timestamp_seconds", "When the last sync ended, whatever came of it.")
+	lastGoodSync  = ofStream("sync_last_success_timestamp_seconds", "When the last sync ended that published all that is selected, or found nothing new.")
+	nextSync      = ofStream("sync_next_timestamp_seconds", "When the next sync is due.")
+	failedSyncs   = ofStream("sync_consecutive_failures", "Syncs that failed since the last good one; /-/readyz says why the last one did.")
+	published     = ofStream("snapshot_published_timestamp_seconds", "When the current snapshot was published. It stays while upstream has nothing new.")
+	snapshotFiles = ofStream("snapshot_files", "Files of the current snapshot that are stored here; metadata does not count.")
+	snapshotBytes = ofStream("snapshot_bytes", "Size of the current snapshot; what it shares with others counts in each.")
+	upstreamIndex = ofStream("upstream_index_timestamp_seconds", "Date of the newest index of upstream's that was accepted. If it stays while syncs succeed, upstream rests or someone on the way holds updates back.")
+
+	storeFree    = plainGauge("store_free_bytes", "Space on the store's file system that may still be written.")
+	storeReserve = plainGauge("store_reserve_bytes", "Free space that syncs leave alone: they stop below it.")
+	storeSize    = plainGauge("store_size_bytes", "Size of the store's file system.")
+
+	certificateEnd = plainGauge("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires.")
+
+	reloadGood   = plainGauge("config_last_reload_successful", "1 if the configuration was accepted when it was read last, 0 if the one before it is still in effect.")
+	reloadGoodAt = plainGauge("config_last_reload_success_timestamp_seconds", "When a configuration was accepted last.")
+)
+
+func ofStream(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("oxbow_"+name, help, []string{"stream"}, nil)
+}
+
+func plainGauge(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("oxbow_"+name, help, nil, nil)
+}
+
+func (gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, upstreamIndex,
+		storeFree, storeReserve, storeSize, certificateEnd,
+	} {
+		to <- d
+	}
+}
+
+func (g gauges) Collect(to chan<- prometheus.Metric) {
+	for _, stream := range distinct(g.streams()) {
+		g.collectStream(to, stream)
+	}
+	if space, err := g.store.Space(); err == nil {
+		send(to, storeFree, float64(space.Free))
+		send(to, storeReserve, float64(space.Reserve))
+		send(to, storeSize, float64(space.Total))
+	}
+	if g.certificate != nil {
+		sendTime(to, certificateEnd, g.certificate.Expires())
+	}
+}
+
+func (g gauges) collectStream(to chan<- prometheus.Metric, stream string) {
+	if current, err := g.store.Current(stream); err == nil {
+		sendTime(to, published, current.Created, stream)
+		send(to, snapshotFiles, float64(current.Items), stream)
+		send(to, snapshotBytes, float64(current.Bytes), stream)
+	}
+	state := g.syncs(stream)
+	sendTime(to, lastSync, state.LastAttempt, stream)
+	sendTime(to, lastGoodSync, state.LastGood, stream)
+	sendTime(to, nextSync, state.Next, stream)
+	sendTime(to, upstreamIndex, state.UpstreamIndex, stream)
+	send(to, failedSyncs, float64(state.Failures), stream)
+}
+
+func send(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+}
+
+func sendTime(to chan<- prometheus.Metric, d *prometheus.Desc, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		send(to, d, float64(t.UnixMilli())/1000, labels...)
+	}
+}
+
+// reloads is what became of the configuration.
+type reloads struct {
+	mu   sync.Mutex // guards the rest
+	told bool
+	ok   bool
+	good time.Time // zero if none was accepted yet
+}
+
+func (r *reloads) note(ok bool, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told, r.ok = true, ok
+	if ok {
+		r.good = at
+	}
+}
+
+func (r *reloads) Describe(to chan<- *prometheus.Desc) {
+	to <- reloadGood
+	to <- reloadGoodAt
+}
+
+func (r *reloads) Collect(to chan<- prometheus.Metric) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.told {
+		return
+	}
+	value := 0.0
+	if r.ok {
+		value = 1
+	}
+	send(to, reloadGood, value)
+	sendTime(to, reloadGoodAt, r.good)
+}

@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"oxbow/mirror"
+)
+
+// Metrics counts what happens, for Prometheus: requests by itself, what else happens when
+// it is told. How things stand is asked of the server at each scrape (gauges.go). Its
+// methods may be called from any goroutine; those of a nil *Metrics do nothing.
+//
+// Labels take few values: a stream is one that is served, and what clients make up is
+// "other". The series of a stream go with it.
+type Metrics struct {
+	registry *prometheus.Registry
+	handler  http.Handler
+
+	requests    *prometheus.CounterVec
+	sent        *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	inFlight    prometheus.Gauge
+	connections prometheus.Gauge
+	integrity   *prometheus.CounterVec
+
+	syncs        *prometheus.CounterVec
+	syncDuration *prometheus.HistogramVec
+	fetchedBytes *prometheus.CounterVec
+	fetchedFiles *prometheus.CounterVec
+
+	commands *prometheus.CounterVec
+	reloads  reloads
+
+	named sync.Map // the streams that counters have series of
+}
+
+// noStream is the label of what belongs to no stream. No stream has that name.
+const noStream = "-"
+
+// NewMetrics returns metrics that say they are those of a version of oxbow.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	m.makeHTTP()
+	m.makeSyncs()
+	m.commands = m.counters("control_commands_total", "Commands that came over the control socket, by name and by the status of the answer.", "command", "status")
+	m.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "oxbow_build_info",
+			Help:        "Always 1; the labels say which oxbow this is and what built it.",
+			ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+		}, func() float64 { return 1 }),
+		&m.reloads,
+	)
+	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{DisableCompression: true})
+	return m
+}
+
+func (m *Metrics) makeHTTP() {
+	m.requests = m.counters("http_requests_total", "Requests answered. cache is hit for a file of the current snapshot, older for one of a superseded snapshot, miss for one that is listed but not stored, none for all else; code is cut where the connection was broken instead of an answer.", "stream", "method", "code", "cache")
+	m.sent = m.counters("http_response_bytes_total", "Bytes of bodies sent to clients.", "stream")
+	m.duration = m.histograms("http_request_duration_seconds", "Time from the head of a request to the end of its answer; for an image that is the whole download.",
+		[]float64{0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600})
+	m.inFlight = m.gauge("http_requests_in_flight", "Requests that are being answered.")
+	m.connections = m.gauge("http_connections_open", "Connections of clients, idle ones included.")
+	m.integrity = m.counters("integrity_events_total", "Published files that could not be served because the store lost or damaged them. `oxbow store check` says which and what to do.", "stream")
+}
+
+func (m *Metrics) makeSyncs() {
+	m.syncs = m.counters("syncs_total", "Syncs that ended: done, partial (something selected was left out) or failed (nothing was published).", "stream", "outcome")
+	m.syncDuration = m.histograms("sync_duration_seconds", "Time that syncs took, from the first request to upstream on.",
+		[]float64{1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 21600})
+	m.fetchedBytes = m.counters("sync_fetched_bytes_total", "Bytes of files fetched from upstream by syncs that ended.", "stream")
+	m.fetchedFiles = m.counters("sync_fetched_files_total", "Files fetched from upstream by syncs that ended.", "stream")
+}
+
+func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "oxbow_" + name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) histograms(name, help string, buckets []float64) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "oxbow_" + name, Help: help, Buckets: buckets}, []string{"stream"})
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "oxbow_" + name, Help: help})
+	m.registry.MustRegister(g)
+	return g
+}
+
+// watch has the metrics show how things stand with s.
+func (m *Metrics) watch(s *Server) {
+	if m != nil {
+		m.registry.MustRegister(gauges{s})
+	}
+}
+
+// Synced counts a sync that ended.
+func (m *Metrics) Synced(e mirror.Event) {
+	if m == nil {
+		return
+	}
+	stream := m.stream(e.Stream)
+	m.syncs.WithLabelValues(stream, string(e.Outcome)).Inc()
+	m.syncDuration.WithLabelValues(stream).Observe(e.Duration.Seconds())
+	m.fetchedBytes.WithLabelValues(stream).Add(float64(e.Fetched.Bytes))
+	m.fetchedFiles.WithLabelValues(stream).Add(float64(e.Fetched.Files))
+}
+
+// Command counts a command that came over the control socket. The name is one of those
+// that there are, not what someone sent.
+func (m *Metrics) Command(name string, status int) {
+	if m != nil {
+		m.commands.WithLabelValues(name, strconv.Itoa(status)).Inc()
+	}
+}
+
+// Reloaded says whether the configuration was taken when it was read last, and when that
+// was.
+func (m *Metrics) Reloaded(ok bool, at time.Time) {
+	if m != nil {
+		m.reloads.note(ok, at)
+	}
+}
+
+func (m *Metrics) begin() {
+	if m != nil {
+		m.inFlight.Inc()
+	}
+}
+
+func (m *Metrics) connected(n float64) {
+	if m != nil {
+		m.connections.Add(n)
+	}
+}
+
+func (m *Metrics) damaged(stream string) {
+	if m != nil {
+		m.integrity.WithLabelValues(m.stream(stream)).Inc()
+	}
+}
+
+// served counts a request whose answer has ended.
+func (m *Metrics) served(w *reply, r *http.Request, took time.Duration) {
+	if m == nil {
+		return
+	}
+	stream := m.stream(w.stream)
+	m.inFlight.Dec()
+	m.requests.WithLabelValues(stream, methodLabel(r.Method), codeLabel(w.status), cacheLabel(w.Header().Get("Cache-Status"))).Inc()
+	m.sent.WithLabelValues(stream).Add(float64(w.bytes))
+	m.duration.WithLabelValues(stream).Observe(took.Seconds())
+}
+
+func methodLabel(method string) string {
+	if method == http.MethodGet || method == http.MethodHead {
+		return method
+	}
+	return "other"
+}
+
+func codeLabel(status int) string {
+	if status == 0 {
+		return "cut"
+	}
+	return strconv.Itoa(status)
+}
+
+func cacheLabel(status string) string {
+	switch status {
+	case hitCurrent:
+		return "hit"
+	case hitOlder:
+		return "older"
+	case "oxbow; detail=" + notStored:
+		return "miss"
+	}
+	return "none"
+}
+
+// stream returns the label of a stream, and remembers that there are series with it.
+func (m *Metrics) stream(name string) string {
+	if name == "" {
+		return noStream
+	}
+	if _, known := m.named.Load(name); !known {
+		m.named.Store(name, nil)
+	}
+	return name
+}
+
+// forget drops the series of streams that are not served any more.
+func (m *Metrics) forget(served []string) {
+	keep := make(map[string]bool, len(served))
+	for _, name := range served {
+		keep[name] = true
+	}
+	m.named.Range(func(key, _ any) bool {
+		name := key.(string)
+		if keep[name] {
+			return true
+		}
+		m.named.Delete(name)
+		gone := prometheus.Labels{"stream": name}
+		for _, c := range []*prometheus.CounterVec{m.requests, m.sent, m.integrity, m.syncs, m.fetchedBytes, m.fetchedFiles} {
+			c.DeletePartialMatch(gone)
+		}
+		m.duration.DeletePartialMatch(gone)
+		m.syncDuration.DeletePartialMatch(gone)
+		return true
+	})
+}
+
+// serveMetrics answers a scrape.
+func (s *Server) serveMetrics(w *reply, r *http.Request) {
+	s.metrics.forget(distinct(s.streams()))
+	w.Header().Set("Cache-Control", "no-store")
+	s.metrics.handler.ServeHTTP(w, r)
+}
