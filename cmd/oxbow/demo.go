@@ -154,7 +154,7 @@ func demoServe(c *cli.Context, s *cache.Store, log *slog.Logger, v *demoView) er
 	client := &http.Client{Transport: &http.Transport{}}
 	v.Verified, err = auditTree(ctx, client, v.BootSource, v.KeyringURL)
 	client.CloseIdleConnections()
-	stop(stopped{syscall.SIGTERM})
+	stop(stoppedBy(syscall.SIGTERM))
 	if err := errors.Join(err, <-served); err != nil {
 		return err
 	}

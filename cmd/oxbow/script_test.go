@@ -272,9 +272,13 @@ func auditCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 // damageCommand changes a bit of the largest blob of a store: damage DIR.
 func damageCommand(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(damageLargest(ts.MkAbs(args[0])))
+}
+
+func damageLargest(store string) error {
 	var largest string
 	var size int64
-	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]+"/blobs"), func(name string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(store+"/blobs", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -282,12 +286,16 @@ func damageCommand(ts *testscript.TestScript, _ bool, args []string) {
 			largest, size = name, st.Size()
 		}
 		return nil
-	}))
+	})
+	if err != nil {
+		return err
+	}
 	data, err := os.ReadFile(largest)
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	data[0] ^= 1
-	ts.Check(os.Chmod(largest, 0o644))
-	ts.Check(os.WriteFile(largest, data, 0o644))
+	return errors.Join(os.Chmod(largest, 0o644), os.WriteFile(largest, data, 0o644))
 }
 
 // patience is how long a script waits for what takes milliseconds.

@@ -16,6 +16,7 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/proxy"
+	"oxbow/proxy/control"
 )
 
 func serveCommand() *cli.Command {
@@ -29,7 +30,7 @@ func serveCommand() *cli.Command {
 	}
 }
 
-func serve(c *cli.Context) error {
+func serve(c *cli.Context) (err error) {
 	if err := noArgs(c); err != nil {
 		return err
 	}
@@ -41,16 +42,55 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return usagef(c, "--listen is %q; it is HOST:PORT, or :PORT for all addresses of this machine", addr)
 	}
-	return withStore(c, c.App.ErrWriter, slog.LevelInfo, cache.Open, func(s *cache.Store, log *slog.Logger) error {
-		ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", addr)
-		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
-			return &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with --listen"}
+	o, err := ownToServe(c, hooks{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
+		return &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with --listen"}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot serve: %w", err)
+	}
+	return serveStore(c.Context, o.store, ln, o.log)
+}
+
+// ownToServe is own for who has time: it waits for a command that has the store.
+func ownToServe(c *cli.Context, h hooks) (*owner, error) {
+	log, err := logger(c, c.App.ErrWriter, slog.LevelInfo)
+	if err != nil {
+		return nil, err
+	}
+	dir := c.String("store")
+	for said := ""; ; {
+		o, err := own(c, cache.Open, control.Serving, h)
+		locked, waiting := errors.AsType[*cache.LockedError](err)
+		if !waiting {
+			return o, noStore(dir, err)
 		}
-		if err != nil {
-			return fmt.Errorf("cannot serve: %w", err)
+		if served(dir) {
+			return nil, &hinted{err, "one `oxbow serve` serves all streams of a store; stop that one first"}
 		}
-		return serveStore(c.Context, s, ln, log)
-	})
+		if holder := locked.Holder.String(); holder != said {
+			log.Info("waiting for the store", "store", dir, "in_use_by", holder)
+			said = holder
+		}
+		if err := pause(c.Context, queuePause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// served reports whether an `oxbow serve` has the store in dir.
+func served(dir string) bool {
+	conn, err := control.Dial(dir)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	return conn.Owner.Role == control.Serving
 }
 
 // serveStore serves the streams of s on ln until ctx ends, and lets running
@@ -97,7 +137,7 @@ func serveStore(ctx context.Context, s *cache.Store, ln net.Listener, log *slog.
 	if err := srv.Serve(ctx, ln); err != nil {
 		return err
 	}
-	if _, ok := errors.AsType[stopped](context.Cause(ctx)); ok {
+	if _, ok := errors.AsType[control.Stop](context.Cause(ctx)); ok {
 		return nil
 	}
 	return context.Cause(ctx)
