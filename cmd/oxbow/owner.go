@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/proxy/control"
@@ -25,12 +23,10 @@ type owner struct {
 	log    *slog.Logger
 
 	client  *mirror.Client
-	control *control.Server
-	hooks   hooks
-}
+	control *control.Server // nil: nobody else can ask
 
-// hooks tell who has the store for long what happens; they may be nil.
-type hooks struct {
+	// What happens is told to who has the store for long. Both are set before
+	// listen, if at all.
 	synced    func(mirror.Event)
 	commanded func(command string, status int)
 }
@@ -41,62 +37,61 @@ var errEnding = errors.New("the process that has the store was told to end")
 // An opening is how a command that needs the store to itself gets it.
 type opening func(dir string, o *cache.Options) (*cache.Store, error)
 
-// own opens the store that the flags name for this process alone, and listens for
-// the commands of others.
-func own(c *cli.Context, open opening, role control.Role, h hooks) (*owner, error) {
-	level := slog.LevelWarn
-	if role == control.Serving {
-		level = slog.LevelInfo
-	}
-	log, err := logger(c, c.App.ErrWriter, level)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := storeDir(c)
-	if err != nil {
-		return nil, err
-	}
+// own opens the store in dir for this process alone.
+func own(dir string, open opening, log *slog.Logger) (*owner, error) {
 	if err := becomeUserOf(dir); err != nil {
 		return nil, err
 	}
-	command := commandLine(os.Args)
-	store, err := open(dir, &cache.Options{Owner: command, Log: log})
+	store, err := open(dir, &cache.Options{Owner: commandLine(os.Args), Log: log})
 	if err != nil {
 		return nil, err
 	}
-	o := newOwner(store, log, h)
-	o.control, err = control.Listen(control.Options{
-		Dir:    dir,
-		Owner:  control.Owner{Version: programVersion(), Role: role, Command: command},
-		Handle: o.handle,
-		Log:    log,
-	})
-	if err != nil {
-		return nil, errors.Join(err, o.close())
-	}
-	return o, nil
+	return newOwner(store, log), nil
 }
 
-// newOwner returns an owner that nobody else can ask.
-func newOwner(store *cache.Store, log *slog.Logger, h hooks) *owner {
-	o := &owner{store: store, log: log, hooks: h}
+// newOwner returns an owner that nobody else can ask yet.
+func newOwner(store *cache.Store, log *slog.Logger) *owner {
+	o := &owner{store: store, log: log}
 	o.client = mirror.NewClient(&mirror.ClientOptions{UserAgent: "oxbow/" + programVersion(), Log: log})
-	o.mirror = mirror.New(mirror.Options{Store: store, Client: o.client, Log: log, Observe: h.synced})
+	o.mirror = mirror.New(mirror.Options{Store: store, Client: o.client, Log: log, Observe: func(e mirror.Event) {
+		if o.synced != nil {
+			o.synced(e)
+		}
+	}})
 	return o
+}
+
+// listen begins to do the work of others.
+func (o *owner) listen(role control.Role) (err error) {
+	o.control, err = control.Listen(control.Options{
+		Dir:    o.store.Files().Dir(),
+		Owner:  control.Owner{Version: programVersion(), Role: role, Command: commandLine(os.Args)},
+		Handle: o.handle,
+		Log:    o.log,
+	})
+	return err
+}
+
+// stopOthers ends the works that are done for others, and takes no more.
+func (o *owner) stopOthers() error {
+	if o.control == nil {
+		return nil
+	}
+	return o.control.Close(errEnding)
 }
 
 // close gives the store up. Works that are done for others end before.
 func (o *owner) close() error {
-	var err error
-	if o.control != nil {
-		err = o.control.Close(errEnding)
-	}
+	err := o.stopOthers()
 	o.client.Close()
 	return errors.Join(err, o.store.Close())
 }
 
 // once does one work, and what others ask for meanwhile, and gives the store up.
 func (o *owner) once(ctx context.Context, w work, out *console, stdout io.Writer) error {
+	if err := o.listen(control.Once); err != nil {
+		return errors.Join(err, o.close())
+	}
 	err := w.do(ctx, o, &screen{stdout: stdout, stderr: out, progress: out.show})
 	out.end()
 	reminder := time.AfterFunc(queueSilence, func() {
@@ -129,8 +124,8 @@ func (o *owner) handle(ctx context.Context, r *control.Request, s *control.Sessi
 		attrs = append(attrs, "output", kept.String())
 	}
 	o.log.Info("command", attrs...)
-	if o.hooks.commanded != nil {
-		o.hooks.commanded(r.Command, status)
+	if o.commanded != nil {
+		o.commanded(r.Command, status)
 	}
 	return status
 }

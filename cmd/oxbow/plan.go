@@ -38,7 +38,7 @@ func planNew(c *cli.Context, w *syncWork) error {
 	if err != nil {
 		return err
 	}
-	o := newOwner(s, log, hooks{})
+	o := newOwner(s, log)
 	out := newConsole(c.App.ErrWriter)
 	err = w.do(c.Context, o, &screen{stdout: c.App.Writer, stderr: out, progress: out.show})
 	return errors.Join(err, o.close())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -69,6 +70,10 @@ func perform(c *cli.Context, w work, open opening) error {
 	if err != nil {
 		return err
 	}
+	log, err := logger(c, c.App.ErrWriter, slog.LevelWarn)
+	if err != nil {
+		return err
+	}
 	out := newConsole(c.App.ErrWriter)
 	for queue := (queue{dir: dir, w: out}); ; {
 		err := ask(c, dir, w, out)
@@ -78,7 +83,7 @@ func perform(c *cli.Context, w work, open opening) error {
 		if c.Bool("detach") {
 			return errors.New("--detach leaves the work to `oxbow serve`, and none has the store")
 		}
-		o, err := own(c, open, control.Once, hooks{})
+		o, err := own(dir, open, log)
 		if errors.Is(err, cache.ErrLocked) {
 			if err := queue.wait(c.Context, err); err != nil {
 				return err

@@ -65,6 +65,7 @@ type Server struct {
 	sessions map[*Session]bool
 	idle     chan struct{} // closed when there is no connection any more; nil: nobody waits for that
 	closing  bool          // no more work is taken
+	closed   bool          // the socket is gone
 }
 
 // Listen makes the socket and begins to accept connections. A stale socket is
@@ -112,12 +113,16 @@ func (s *Server) Finish(ctx context.Context) error {
 }
 
 // Close takes the socket away, ends the works that are under way with cause, and
-// returns when they have ended.
+// returns when they have ended. Once is enough, and more is no error.
 func (s *Server) Close(cause error) error {
 	s.mu.Lock()
-	s.closing = true
+	first := !s.closed
+	s.closing, s.closed = true, true
 	s.mu.Unlock()
-	err := errors.Join(s.ln.Close(), unlink(s.opts.Dir))
+	var err error
+	if first {
+		err = errors.Join(s.ln.Close(), unlink(s.opts.Dir))
+	}
 	s.end(cause)
 	s.all.Wait()
 	return err
