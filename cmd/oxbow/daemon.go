@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -29,11 +30,11 @@ type daemon struct {
 	served atomic.Pointer[[]proxy.Stream]
 
 	mu        sync.Mutex      // guards the rest: one refresh at a time
-	announced map[string]bool // the streams that the log has told of
+	announced map[string]error // what the log has told of streams: nil, that they are served
 }
 
 func newDaemon(o *owner, ln net.Listener) *daemon {
-	d := &daemon{o: o, log: o.log, ln: ln, base: "http://" + reachable(ln.Addr()), announced: map[string]bool{}}
+	d := &daemon{o: o, log: o.log, ln: ln, base: "http://" + reachable(ln.Addr()), announced: map[string]error{}}
 	d.served.Store(new([]proxy.Stream))
 	return d
 }
@@ -57,20 +58,21 @@ func (d *daemon) refresh() {
 	}
 }
 
-// announce logs what a client has to know of a stream, once there is something to
-// serve.
+// announce logs what a client has to know of a stream, and when there is nothing to
+// serve, each time that this changes.
 func (d *daemon) announce(st mirror.Stream) {
-	if d.announced[st.Name] {
+	_, err := d.o.store.Current(st.Name)
+	if said, before := d.announced[st.Name]; before && (said == nil) == (err == nil) {
 		return
 	}
-	switch _, err := d.o.store.Current(st.Name); {
+	d.announced[st.Name] = err
+	switch {
 	case errors.Is(err, cache.ErrNoSnapshot):
 		d.log.Warn("nothing published yet", "stream", st.Name)
 	case err != nil:
 		d.log.Error("the current snapshot cannot be read", "stream", st.Name, "reason", err)
 	default:
 		d.log.Info("serving", "stream", st.Name, "boot_source", d.base+st.Path)
-		d.announced[st.Name] = true
 	}
 }
 
@@ -86,7 +88,8 @@ func (d *daemon) keyring() []byte {
 
 // greet logs where the front end is and what it lacks.
 func (d *daemon) greet() {
-	if _, err := mirror.SiteKey(d.o.store.Files()); len(d.announced) > 0 && errors.Is(err, cache.ErrMiss) {
+	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return d.announced[st.Name] == nil })
+	if _, err := mirror.SiteKey(d.o.store.Files()); published && errors.Is(err, cache.ErrMiss) {
 		d.log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
 	}
 	if len(*d.served.Load()) == 0 {
