@@ -50,13 +50,14 @@ type Mirror struct {
 
 	mu  sync.Mutex // guards key, syncing and every read-modify-write of a state
 	key *streams.SigningKey
-	// syncing holds the streams with a sync under way: one at a time each.
-	syncing map[string]bool
+	// syncing holds the streams with a sync under way: one at a time each. The
+	// channel is closed at its end.
+	syncing map[string]chan struct{}
 }
 
 // New returns a Mirror of o.Store.
 func New(o Options) *Mirror {
-	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, syncing: map[string]bool{}}
+	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, syncing: map[string]chan struct{}{}}
 	if m.client == nil {
 		m.client = NewClient(nil)
 	}
@@ -165,19 +166,37 @@ func (m *Mirror) Stream(name string) (Stream, error) {
 	return st.Stream, nil
 }
 
+// ErrSyncing: the stream is being synced already. Wait for that.
+var ErrSyncing = errors.New("is being synced already")
+
 // begin marks the stream as being synced until the returned function is called.
-func (m *Mirror) begin(name string) (end func(), err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.syncing[name] {
-		return nil, fmt.Errorf("stream %s is being synced already", name)
-	}
-	m.syncing[name] = true
-	return func() {
+// Where it is marked already, begin waits for the end of that sync, or fails with
+// ErrSyncing.
+func (m *Mirror) begin(ctx context.Context, name string, wait bool) (end func(), err error) {
+	for {
 		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(m.syncing, name)
-	}, nil
+		other, busy := m.syncing[name]
+		if !busy {
+			done := make(chan struct{})
+			m.syncing[name] = done
+			m.mu.Unlock()
+			return func() {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				delete(m.syncing, name)
+				close(done)
+			}, nil
+		}
+		m.mu.Unlock()
+		if !wait {
+			return nil, fmt.Errorf("stream %s %w", name, ErrSyncing)
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // update changes a stream's recorded state.

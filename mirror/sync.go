@@ -20,6 +20,10 @@ type SyncOptions struct {
 	// connections are bounded by the client.
 	Workers int
 
+	// Wait has a sync of a stream that is being synced already wait for the end of
+	// that one, in place of ErrSyncing.
+	Wait bool
+
 	// Progress, if not nil, is told how the sync goes on: at each change of
 	// phase and otherwise up to five times a second, never twice at once.
 	Progress func(Progress)
@@ -134,9 +138,10 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 // store lacks, publish. Until the switch at the end the previous snapshot stays
 // in service, and an error before it leaves it there; an error after it comes with
 // the result. A version with an item that cannot be had is left out and listed in
-// the result; the versions of its product that were published before stay.
+// the result; the versions of its product that were published before stay. The
+// error is ErrSyncing for a stream that is being synced.
 func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result, error) {
-	end, err := m.begin(name)
+	end, err := m.begin(ctx, name, o.Wait)
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +20,7 @@ import (
 // status whether it has the store to itself or a daemon does its work.
 func TestBothWays(t *testing.T) {
 	alone, asked := newSide(t), newSide(t)
-	asked.serve()
+	asked.serveUntil(t, syscall.SIGTERM)
 	ran := map[string]bool{}
 	for n, step := range bothSteps {
 		if step.change != nil {
@@ -115,47 +113,28 @@ func (s *side) write(name string, data []byte) {
 	}
 }
 
-// serve starts a daemon on the store, which ends with the test.
-func (s *side) serve() {
-	cmd := s.command("serve", "--listen", "127.0.0.1:0", "--log-level", "error")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			s.t.Errorf("oxbow serve: %v", err)
-		}
-	})
-	if err := until(func() bool { return served(filepath.Join(s.dir, "store")) }); err != nil {
-		s.t.Fatal("oxbow serve has no control socket: ", err)
-	}
-}
-
-func (s *side) command(args ...string) *exec.Cmd {
-	replace := strings.NewReplacer("UPSTREAM", s.url, "DIR", s.dir)
-	for i := range args {
-		args[i] = replace.Replace(args[i])
-	}
-	cmd := exec.Command("oxbow", args...)
-	cmd.Env = append(os.Environ(), "OXBOW_STORE="+filepath.Join(s.dir, "store"))
-	return cmd
-}
-
 // An outcome is all that a command lets one see.
 type outcome struct {
 	Status         int
 	Stdout, Stderr string
 }
 
-// oxbow runs a command, with what differs from run to run taken out of its outcome.
+// oxbow runs a command in this process, with what differs from run to run taken out
+// of its outcome. The race detector sees it so.
 func (s *side) oxbow(args ...string) outcome {
-	cmd := s.command(slices.Clone(args)...)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	status := exitCode(cmd.Run())
+	status := run(s.t.Context(), s.line(args...), &stdout, &stderr)
 	return outcome{status, s.alike(stdout.String()), s.alike(stderr.String())}
+}
+
+// line returns the command line, in which UPSTREAM and DIR are replaced.
+func (s *side) line(args ...string) []string {
+	line := append([]string{"oxbow", "--store", filepath.Join(s.dir, "store")}, args...)
+	replace := strings.NewReplacer("UPSTREAM", s.url, "DIR", s.dir)
+	for i := range line {
+		line[i] = replace.Replace(line[i])
+	}
+	return line
 }
 
 var changing = regexp.MustCompile(`\b([0-9a-f]{64}|[0-9a-f]{12}|[0-9A-F]{40})\b|\b20\d\d-\d\d-\d\d[ T][0-9:]+Z`)

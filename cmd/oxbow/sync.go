@@ -89,7 +89,7 @@ func (w *syncWork) do(ctx context.Context, o *owner, out *screen) error {
 }
 
 func (w *syncWork) options() mirror.SyncOptions {
-	return mirror.SyncOptions{AllowOlder: w.AllowOlder, Workers: w.Workers}
+	return mirror.SyncOptions{AllowOlder: w.AllowOlder, Workers: w.Workers, Wait: true}
 }
 
 type syncer func(ctx context.Context, name string, o mirror.SyncOptions) (*mirror.Result, error)
