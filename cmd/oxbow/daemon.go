@@ -29,7 +29,7 @@ type daemon struct {
 
 	served atomic.Pointer[[]proxy.Stream]
 
-	mu        sync.Mutex      // guards the rest: one refresh at a time
+	mu        sync.Mutex       // guards the rest: one refresh at a time
 	announced map[string]error // what the log has told of streams: nil, that they are served
 }
 
