@@ -14,11 +14,6 @@ func notify(states ...string) {
 	_, _ = sd.SdNotify(false, strings.Join(states, "\n")) // it is for who watches
 }
 
-// reloading is what systemd is told before a reload; SdNotifyReady ends it.
-func reloading() []string {
-	return []string{sd.SdNotifyReloading, sd.SdNotifyMonotonicUsec()}
-}
-
 // watch tells systemd's watchdog, until ctx ends, that the service is alive, each
 // time that alive has returned. One that hangs is not heard of, and started anew.
 func watch(ctx context.Context, alive func()) {
