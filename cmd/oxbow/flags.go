@@ -14,6 +14,9 @@ func commands() []*cli.Command {
 		{Name: "mirror", Usage: "keep streams like their upstreams", Subcommands: []*cli.Command{
 			mirrorSyncCommand(), mirrorListCommand(), mirrorStatusCommand(),
 		}},
+		{Name: "snapshot", Usage: "what was published", Subcommands: []*cli.Command{
+			snapshotListCommand(), snapshotShowCommand(),
+		}},
 		{Name: "store", Usage: "look after what is on disk", Subcommands: []*cli.Command{
 			storeCheckCommand(), storeSweepCommand(), storeStatsCommand(), storeRebuildCommand(),
 		}},
