@@ -1,26 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"oxbow/streams/streamstest"
 )
 
 // A changing command prints the same, on both outputs, and ends with the same
 // status whether it has the store to itself or a daemon does its work.
 func TestBothWays(t *testing.T) {
 	alone, asked := newSide(t), newSide(t)
-	asked.serveUntil(t, syscall.SIGTERM)
+	asked.daemon(t)
 	ran := map[string]bool{}
 	for n, step := range bothSteps {
 		if step.change != nil {
@@ -77,99 +68,4 @@ var bothSteps = []struct {
 	{args: []string{"store", "check"}},
 	{args: []string{"store", "check", "--deep", "--json"}},
 	{change: (*side).damage, args: []string{"store", "check", "--deep"}, status: exitFailed},
-}
-
-// A side is a store with an upstream of its own.
-type side struct {
-	t      *testing.T
-	dir    string
-	tree   *streamstest.Tree
-	before *streamstest.Tree // the day before
-	up     *streamstest.Upstream
-	url    string
-}
-
-// newSide returns a side whose store has a key and nothing else.
-func newSide(t *testing.T) *side {
-	s := &side{t: t, dir: t.TempDir(), tree: streamstest.MAAS(streamstest.Shape{})}
-	s.up = streamstest.NewUpstream(s.tree)
-	server := httptest.NewServer(http.StripPrefix(demoPath, s.up))
-	t.Cleanup(server.Close)
-	s.url = server.URL + demoPath
-	for _, args := range [][]string{{"key", "generate"}, {"key", "export", "--secret"}} {
-		out := s.oxbow(args...)
-		if out.Status != 0 {
-			t.Fatalf("oxbow %q: %s", args, out.Stderr)
-		}
-		s.write("first.asc", []byte(out.Stdout))
-	}
-	s.write("upstream.gpg", s.tree.Keyring())
-	return s
-}
-
-func (s *side) write(name string, data []byte) {
-	if err := os.WriteFile(filepath.Join(s.dir, name), data, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// An outcome is all that a command lets one see.
-type outcome struct {
-	Status         int
-	Stdout, Stderr string
-}
-
-// oxbow runs a command in this process, with what differs from run to run taken out
-// of its outcome. The race detector sees it so.
-func (s *side) oxbow(args ...string) outcome {
-	var stdout, stderr bytes.Buffer
-	status := run(s.t.Context(), s.line(args...), &stdout, &stderr)
-	return outcome{status, s.alike(stdout.String()), s.alike(stderr.String())}
-}
-
-// line returns the command line, in which UPSTREAM and DIR are replaced.
-func (s *side) line(args ...string) []string {
-	line := append([]string{"oxbow", "--store", filepath.Join(s.dir, "store")}, args...)
-	replace := strings.NewReplacer("UPSTREAM", s.url, "DIR", s.dir)
-	for i := range line {
-		line[i] = replace.Replace(line[i])
-	}
-	return line
-}
-
-var changing = regexp.MustCompile(`\b([0-9a-f]{64}|[0-9a-f]{12}|[0-9A-F]{40})\b|\b20\d\d-\d\d-\d\d[ T][0-9:]+Z`)
-
-func (s *side) alike(text string) string {
-	text = strings.NewReplacer(s.url, "UPSTREAM", s.dir, "DIR").Replace(text)
-	if strings.HasPrefix(text, "-----BEGIN") {
-		return text
-	}
-	return changing.ReplaceAllString(text, "…")
-}
-
-func (s *side) day() {
-	s.before = s.tree.Clone()
-	s.tree.AddDay()
-	s.up.Publish(s.tree)
-}
-
-// badDay is a day of which a file is broken.
-func (s *side) badDay() {
-	s.before = s.tree.Clone()
-	for _, path := range s.tree.AddDay() {
-		if strings.HasSuffix(path, "boot-kernel") {
-			s.tree.Break(path, streamstest.Flipped)
-			break
-		}
-	}
-	s.up.Publish(s.tree)
-}
-
-func (s *side) older() { s.up.Publish(s.before) }
-
-// damage changes a bit of the largest blob.
-func (s *side) damage() {
-	if err := damageLargest(filepath.Join(s.dir, "store")); err != nil {
-		s.t.Fatal(err)
-	}
 }

@@ -3,12 +3,9 @@ package main
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -23,7 +20,7 @@ func TestManyCommands(t *testing.T) {
 	}{
 		{name: "nobody has the store"},
 		{name: "a daemon has it", daemon: true},
-		{name: "a daemon is killed", daemon: true, kill: true},
+		{name: "a daemon is killed", kill: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSide(t)
@@ -32,11 +29,11 @@ func TestManyCommands(t *testing.T) {
 			}
 			s.day()
 			end := func() {}
-			if tt.daemon {
-				end = s.serveUntil(t, syscall.SIGTERM)
-			}
-			if tt.kill {
-				end = s.serveUntil(t, syscall.SIGKILL)
+			switch {
+			case tt.kill:
+				end = s.daemon(t).kill
+			case tt.daemon:
+				end = s.daemon(t).end
 			}
 			ended := s.runAll(manyCommands)
 			if tt.kill {
@@ -109,25 +106,4 @@ func (s *side) runAll(commands []struct {
 		all.Wait()
 		return outcomes
 	}
-}
-
-// serveUntil starts a daemon on the store and returns what ends it by a signal.
-func (s *side) serveUntil(t *testing.T, sig os.Signal) (end func()) {
-	cmd := exec.Command("oxbow", s.line("serve", "--listen", "127.0.0.1:0", "--log-level", "error")[1:]...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(sig)
-		if err := cmd.Wait(); err != nil && sig != syscall.SIGKILL || strings.Contains(stderr.String(), "goroutine ") {
-			t.Errorf("oxbow serve: %v: %s", err, &stderr)
-		}
-	})
-	t.Cleanup(end)
-	if err := until(func() bool { return served(filepath.Join(s.dir, "store")) }); err != nil {
-		t.Fatal("oxbow serve has no control socket: ", err)
-	}
-	return end
 }
