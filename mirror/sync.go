@@ -104,7 +104,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reader{m: m, s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
+	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
 }
 
 // nothingNew reports whether upstream's index is the one that the last sync
