@@ -141,6 +141,11 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 		return nil, err
 	}
 	defer end()
+	return m.attempt(ctx, name, o)
+}
+
+// attempt is Sync for who has begun one.
+func (m *Mirror) attempt(ctx context.Context, name string, o SyncOptions) (*Result, error) {
 	started := m.now()
 	res, err := m.sync(ctx, name, o)
 	if errors.Is(err, ErrNoStream) {
@@ -157,17 +162,8 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 
 // ended tells the observer how a sync ended.
 func (m *Mirror) ended(name string, started time.Time, res *Result, err error) {
-	e := Event{Stream: name, Time: m.now(), Outcome: OutcomeDone}
+	e := newEvent(name, m.now(), res, err)
 	e.Duration = e.Time.Sub(started)
-	if res != nil {
-		e.Snapshot, e.Changed, e.Fetched = res.Snapshot, res.Changed, res.Fetched
-	}
-	switch {
-	case err != nil:
-		e.Outcome, e.Reason = OutcomeFailed, err.Error()
-	case len(res.LeftOut) > 0:
-		e.Outcome, e.Reason = OutcomePartial, leftOut(res.LeftOut)
-	}
 	m.observe(e)
 }
 
