@@ -48,11 +48,13 @@ type Mirror struct {
 	observe func(Event)
 	settle  time.Duration
 
-	mu  sync.Mutex // guards key, syncing and every read-modify-write of a state
+	mu  sync.Mutex // guards the rest and every read-modify-write of a state
 	key *streams.SigningKey
-	// syncing holds the streams with a sync under way: one at a time each. The
-	// channel is closed at its end.
+	// syncing holds the streams with a sync or a drop under way: one at a time
+	// each. The channel is closed at its end.
 	syncing map[string]chan struct{}
+	// configured holds the names that the configuration defines.
+	configured map[string]bool
 }
 
 // New returns a Mirror of o.Store.
@@ -76,8 +78,8 @@ func New(o Options) *Mirror {
 	return m
 }
 
-// Define records s. A stream of that name that has another upstream is not
-// replaced, and no two streams may share a URL path.
+// Define records s. A stream of that name that has another upstream, or that the
+// configuration defines, is not replaced, and no two streams may share a URL path.
 func (m *Mirror) Define(s Stream) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,11 +96,16 @@ func (m *Mirror) Define(s Stream) error {
 // snapshot or an earlier definition keeps it. When ctx ends the definition stays,
 // since the same call goes on from there.
 func (m *Mirror) SyncNew(ctx context.Context, s Stream, o SyncOptions) (*Result, error) {
+	end, err := m.begin(ctx, s.Name, o.Wait)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	before, _ := readState(m.store.Files(), s.Name) // nil if there is none, or none that can be read
 	if err := m.Define(s); err != nil {
 		return nil, err
 	}
-	res, err := m.Sync(ctx, s.Name, o)
+	res, err := m.attempt(ctx, s.Name, o)
 	if err == nil || res != nil || ctx.Err() != nil || before != nil && s.same(before.Stream) {
 		return res, err
 	}
@@ -109,6 +116,9 @@ func (m *Mirror) SyncNew(ctx context.Context, s Stream, o SyncOptions) (*Result,
 func (m *Mirror) undefine(name string, before *state) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.configured[name] {
+		return nil // since a moment ago
+	}
 	if before != nil {
 		return writeState(m.store, before)
 	}
@@ -122,6 +132,9 @@ func (m *Mirror) undefine(name string, before *state) error {
 func (m *Mirror) stateFor(s Stream) (*state, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
+	}
+	if m.configured[s.Name] {
+		return nil, fmt.Errorf("stream %s is %w: `oxbow mirror sync %[1]s` syncs it, and the configuration file is where to change it", s.Name, ErrConfigured)
 	}
 	// A definition that cannot be read stands in nobody's way: its own stream's
 	// takes its place.
@@ -166,8 +179,8 @@ func (m *Mirror) Stream(name string) (Stream, error) {
 	return st.Stream, nil
 }
 
-// ErrSyncing: the stream is being synced already. Wait for that.
-var ErrSyncing = errors.New("is being synced already")
+// ErrSyncing: a sync of the stream is under way already. Wait for its end.
+var ErrSyncing = errors.New("being synced already")
 
 // begin marks the stream as being synced until the returned function is called.
 // Where it is marked already, begin waits for the end of that sync, or fails with

@@ -108,7 +108,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reader{m: m, s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
+	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
 }
 
 // nothingNew reports whether upstream's index is the one that the last sync
@@ -146,6 +146,11 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 		return nil, err
 	}
 	defer end()
+	return m.attempt(ctx, name, o)
+}
+
+// attempt is Sync for who has begun one.
+func (m *Mirror) attempt(ctx context.Context, name string, o SyncOptions) (*Result, error) {
 	started := m.now()
 	res, err := m.sync(ctx, name, o)
 	if errors.Is(err, ErrNoStream) {
@@ -162,17 +167,8 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 
 // ended tells the observer how a sync ended.
 func (m *Mirror) ended(name string, started time.Time, res *Result, err error) {
-	e := Event{Stream: name, Time: m.now(), Outcome: OutcomeDone}
+	e := newEvent(name, m.now(), res, err)
 	e.Duration = e.Time.Sub(started)
-	if res != nil {
-		e.Snapshot, e.Changed, e.Fetched = res.Snapshot, res.Changed, res.Fetched
-	}
-	switch {
-	case err != nil:
-		e.Outcome, e.Reason = OutcomeFailed, err.Error()
-	case len(res.LeftOut) > 0:
-		e.Outcome, e.Reason = OutcomePartial, leftOut(res.LeftOut)
-	}
 	m.observe(e)
 }
 

@@ -28,6 +28,7 @@ type work interface {
 // works makes an empty work of each command that has one.
 var works = map[string]func() work{
 	"mirror sync":   func() work { return new(syncWork) },
+	"mirror drop":   func() work { return new(dropWork) },
 	"store check":   func() work { return new(checkWork) },
 	"store sweep":   func() work { return new(sweepWork) },
 	"store rebuild": func() work { return new(rebuildWork) },
