@@ -17,6 +17,7 @@
 //	keys/                     private keys, and keys/trusted/ public ones
 //	index/                    Badger
 //	ballast                   space to give up when the disk is full
+//	schedule.json             when streams were synced last and are next; may be lost
 //
 // The files are the truth. The index answers quickly what they say: which blobs there are, how large and of which fingerprint, and
 // what a path names in which snapshot. It is made anew from the files when it is lost or damaged, and completed when it is behind.
@@ -25,7 +26,8 @@
 //
 // A blob is durable before the index knows it; it is durable and known before a manifest names it; the manifest is durable before
 // the index has its entries; and those are there before the snapshot is current. Deletion goes the other way. So a crash at any
-// point leaves the old or the new snapshot, whole, and at worst files that nothing names, for a sweep.
+// point leaves the old or the new snapshot, whole, and at worst files that nothing names, for a sweep. A stream that is dropped
+// loses its manifests all at once: so it is whole or gone.
 //
 // Content comes in through an [Ingest], under a name that says what it should become. Its sums are computed as the bytes land, and
 // only what is proven leaves ingest/. A large blob is then synced by itself: its bytes, its new name, its entry in the index.

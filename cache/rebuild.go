@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path"
 	"slices"
 )
@@ -94,7 +95,11 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 		return err
 	}
 	if known+others > 0 || len(named) > 0 {
-		s.log.Warn("the index was made again from the files", "blobs", known, "unproven", others)
+		level := slog.LevelWarn
+		if proveOthers { // somebody asked for it
+			level = slog.LevelInfo
+		}
+		s.log.Log(ctx, level, "the index was made again from the files", "blobs", known, "unproven", others)
 	}
 	return x.setWhole()
 }

@@ -56,6 +56,12 @@ func (x *index) setShelf(stream string, sh *shelf) {
 	x.shelves[stream] = sh
 }
 
+func (x *index) dropShelf(stream string) {
+	x.shelving.Lock()
+	defer x.shelving.Unlock()
+	delete(x.shelves, stream)
+}
+
 // A record tells which entries of the index belong to a snapshot. It is
 // written before the first and removed after the last of them, so that none
 // is ever without a record; Whole says that all of them are there.

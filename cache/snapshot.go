@@ -257,6 +257,13 @@ func (f *Files) chainFrom(stream string, id Digest) ([]Digest, error) {
 	return ids, nil
 }
 
+// Kept returns how many snapshots of a stream are kept. It reads their headers only. Where one cannot be read, it counts those
+// that are newer and returns the error, too.
+func (f *Files) Kept(stream string) (int, error) {
+	ids, err := f.chain(stream)
+	return len(ids), err
+}
+
 // Current returns the current snapshot of a stream, or ErrNoSnapshot.
 func (f *Files) Current(stream string) (Snapshot, error) {
 	id, err := f.currentID(stream)

@@ -33,6 +33,7 @@ const (
 	trustedDir   = "keys/trusted"
 	indexDir     = "index"
 	ballastFile  = "ballast"
+	scheduleFile = "schedule.json"
 )
 
 // formatVersion is the version of the layout that this code reads and writes.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // A body is the body of a response. Every byte from upstream passes its Read.
@@ -15,21 +17,31 @@ type body struct {
 	cancel context.CancelCauseFunc
 	stall  time.Duration
 	timer  *time.Timer // runs while Read waits, and then ends the request
+
+	limit   *rate.Limiter // nil: none
+	allowed *allowance    // for the whole transfer; nil: without end
 }
 
 // newBody returns the body of a response whose request ends by cancel.
-func newBody(ctx context.Context, cancel context.CancelCauseFunc, from io.ReadCloser, stall time.Duration) *body {
-	b := &body{from: from, ctx: ctx, cancel: cancel, stall: stall}
+func newBody(ctx context.Context, cancel context.CancelCauseFunc, from io.ReadCloser, stall time.Duration, limit *rate.Limiter) *body {
+	b := &body{from: from, ctx: ctx, cancel: cancel, stall: stall, limit: limit}
 	b.timer = time.AfterFunc(stall, func() { cancel(fmt.Errorf("no byte arrived for %v", stall)) })
 	b.timer.Stop()
 	return b
 }
 
-// Read fails when no byte arrives within the stall time-out.
+// Read fails when no byte arrives within the stall time-out, which does not run
+// while it waits for the limit.
 func (b *body) Read(p []byte) (int, error) {
+	if b.limit != nil {
+		p = p[:min(len(p), b.limit.Burst())]
+	}
 	b.timer.Reset(b.stall)
 	n, err := b.from.Read(p)
 	b.timer.Stop()
+	if err := b.pace(n); err != nil {
+		return n, err
+	}
 	if err != nil && err != io.EOF {
 		err = closed(err)
 		if cause := context.Cause(b.ctx); cause != nil {

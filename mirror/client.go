@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // ClientOptions configures a [Client]. The zero value is ready to use.
@@ -28,7 +30,8 @@ type ClientOptions struct {
 
 	// DocumentTimeout bounds the whole transfer of a document, which is held up
 	// for ever otherwise by an upstream that sends now and then a byte. A
-	// document that takes longer is not tried again. If zero, it is 10 minutes.
+	// document that takes longer is not tried again. What it waits for a limit of
+	// ours does not count. If zero, it is 10 minutes.
 	DocumentTimeout time.Duration
 
 	// Attempts bounds the tries of one document or file that bring nothing
@@ -39,7 +42,7 @@ type ClientOptions struct {
 	Backoff Backoff
 
 	// Connections bounds the requests under way at once, over everything that
-	// the client does. If zero, it is 8.
+	// the client does, but for what [Client.Limited] returns. If zero, it is 8.
 	Connections int
 
 	// UserAgent names the client to upstream. If empty, it is "oxbow".
@@ -60,7 +63,8 @@ type Client struct {
 	opts      ClientOptions
 	transport *http.Transport
 	gate      gate
-	buffers   sync.Pool // *[]byte of bufferSize
+	limit     *rate.Limiter // of the bytes from upstream; nil: none
+	buffers   sync.Pool     // *[]byte of bufferSize
 }
 
 // bufferSize is the size of the reads from a connection and of the writes to
@@ -73,13 +77,17 @@ const maxRedirects = 5
 
 // NewClient returns a Client; o may be nil.
 func NewClient(o *ClientOptions) *Client {
-	c := &Client{opts: o.withDefaults()}
-	c.gate.free = c.opts.Connections
+	opts := o.withDefaults()
+	return newClient(opts, newTransport(opts))
+}
+
+func newClient(opts ClientOptions, t *http.Transport) *Client {
+	c := &Client{opts: opts, transport: t}
+	c.gate.free = opts.Connections
 	c.buffers.New = func() any {
 		b := make([]byte, bufferSize)
 		return &b
 	}
-	c.transport = c.newTransport()
 	return c
 }
 
@@ -109,24 +117,24 @@ func orElse[T comparable](v, other T) T {
 	return v
 }
 
-// newTransport returns the transport of c. It speaks HTTP/1.1 only: HTTP/2
+// newTransport returns the transport of a client. It speaks HTTP/1.1 only: HTTP/2
 // would put all ranges of a file into one TCP connection, and with that under
 // one congestion window and one limit of upstream.
-func (c *Client) newTransport() *http.Transport {
+func newTransport(o ClientOptions) *http.Transport {
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment}
-	if c.opts.Transport != nil {
-		t = c.opts.Transport.Clone()
+	if o.Transport != nil {
+		t = o.Transport.Clone()
 	}
 	dial := t.DialContext
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout)
+		ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
 		defer cancel()
 		conn, err := dial(ctx, network, addr)
 		if err != nil && ctx.Err() == context.DeadlineExceeded {
-			err = fmt.Errorf("cannot connect to %s within %v", addr, c.opts.ConnectTimeout)
+			err = fmt.Errorf("cannot connect to %s within %v", addr, o.ConnectTimeout)
 		}
 		return conn, err
 	}
@@ -142,10 +150,10 @@ func (c *Client) newTransport() *http.Transport {
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
 	t.ForceAttemptHTTP2 = false
-	t.TLSHandshakeTimeout = c.opts.ConnectTimeout
-	t.ResponseHeaderTimeout = c.opts.HeaderTimeout
+	t.TLSHandshakeTimeout = o.ConnectTimeout
+	t.ResponseHeaderTimeout = o.HeaderTimeout
 	t.MaxIdleConns = 0
-	t.MaxIdleConnsPerHost = c.opts.Connections
+	t.MaxIdleConnsPerHost = o.Connections
 	t.IdleConnTimeout = 90 * time.Second
 	t.DisableCompression = true // sums are of the bytes as stored
 	t.ReadBufferSize = 64 << 10 // a small file comes in one read
@@ -246,7 +254,7 @@ func (c *Client) roundTrip(ctx context.Context, u *url.URL, header http.Header) 
 		cancel(nil)
 		return nil, closed(err)
 	}
-	return &answer{Response: resp, url: u, body: newBody(ctx, cancel, resp.Body, c.opts.StallTimeout)}, nil
+	return &answer{Response: resp, url: u, body: newBody(ctx, cancel, resp.Body, c.opts.StallTimeout, c.limit)}, nil
 }
 
 // A refusal is something of upstream that we do not take, and that would come

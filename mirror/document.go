@@ -48,14 +48,16 @@ func (c *Client) document(ctx context.Context, u *url.URL, v Validators, limit i
 	if v.LastModified != "" {
 		header.Set("If-Modified-Since", v.LastModified)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.DocumentTimeout,
-		refusal(fmt.Sprintf("the document did not arrive within %v", c.opts.DocumentTimeout)))
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	allowed := allow(c.opts.DocumentTimeout, cancel, refusal(fmt.Sprintf("the document did not arrive within %v", c.opts.DocumentTimeout)))
+	defer allowed.end()
 	a, err := c.get(ctx, u, header)
 	if err != nil {
 		return nil, err
 	}
 	defer a.body.Close()
+	a.body.allowed = allowed
 	doc := &Document{URL: display(a.url), Validators: documentValidators(a.Header)}
 	switch {
 	case a.StatusCode == http.StatusOK:

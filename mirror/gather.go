@@ -134,7 +134,7 @@ func (f *fetcher) get(ctx context.Context, file *file) (cache.Blob, error) {
 		before -= e.Len
 	}
 	f.run.t.bytes(before)
-	blob, err := f.run.m.client.Fetch(ctx, f.fileURLs(file), in, file.want.Size, FetchOptions{Progress: f.run.t.bytes})
+	blob, err := f.run.reader.client.Fetch(ctx, f.fileURLs(file), in, file.want.Size, FetchOptions{Progress: f.run.t.bytes})
 	if err == nil {
 		f.mu.Lock()
 		f.fetched.add(blob.Size - before)

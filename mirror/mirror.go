@@ -48,15 +48,18 @@ type Mirror struct {
 	observe func(Event)
 	settle  time.Duration
 
-	mu  sync.Mutex // guards key, syncing and every read-modify-write of a state
+	mu  sync.Mutex // guards the rest and every read-modify-write of a state
 	key *streams.SigningKey
-	// syncing holds the streams with a sync under way: one at a time each.
-	syncing map[string]bool
+	// syncing holds the streams with a sync or a drop under way: one at a time
+	// each. The channel is closed at its end.
+	syncing map[string]chan struct{}
+	// configured holds the names that the configuration defines.
+	configured map[string]bool
 }
 
 // New returns a Mirror of o.Store.
 func New(o Options) *Mirror {
-	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, syncing: map[string]bool{}}
+	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, syncing: map[string]chan struct{}{}}
 	if m.client == nil {
 		m.client = NewClient(nil)
 	}
@@ -75,8 +78,8 @@ func New(o Options) *Mirror {
 	return m
 }
 
-// Define records s. A stream of that name that has another upstream is not
-// replaced, and no two streams may share a URL path.
+// Define records s. A stream of that name that has another upstream, or that the
+// configuration defines, is not replaced, and no two streams may share a URL path.
 func (m *Mirror) Define(s Stream) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,11 +96,16 @@ func (m *Mirror) Define(s Stream) error {
 // snapshot or an earlier definition keeps it. When ctx ends the definition stays,
 // since the same call goes on from there.
 func (m *Mirror) SyncNew(ctx context.Context, s Stream, o SyncOptions) (*Result, error) {
+	end, err := m.begin(ctx, s.Name, o.Wait)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	before, _ := readState(m.store.Files(), s.Name) // nil if there is none, or none that can be read
 	if err := m.Define(s); err != nil {
 		return nil, err
 	}
-	res, err := m.Sync(ctx, s.Name, o)
+	res, err := m.attempt(ctx, s.Name, o)
 	if err == nil || res != nil || ctx.Err() != nil || before != nil && s.same(before.Stream) {
 		return res, err
 	}
@@ -108,6 +116,9 @@ func (m *Mirror) SyncNew(ctx context.Context, s Stream, o SyncOptions) (*Result,
 func (m *Mirror) undefine(name string, before *state) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.configured[name] {
+		return nil // since a moment ago
+	}
 	if before != nil {
 		return writeState(m.store, before)
 	}
@@ -121,6 +132,9 @@ func (m *Mirror) undefine(name string, before *state) error {
 func (m *Mirror) stateFor(s Stream) (*state, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
+	}
+	if m.configured[s.Name] {
+		return nil, fmt.Errorf("stream %s is %w: `oxbow mirror sync %[1]s` syncs it, and the configuration file is where to change it", s.Name, ErrConfigured)
 	}
 	// A definition that cannot be read stands in nobody's way: its own stream's
 	// takes its place.
@@ -165,19 +179,37 @@ func (m *Mirror) Stream(name string) (Stream, error) {
 	return st.Stream, nil
 }
 
+// ErrSyncing: a sync of the stream is under way already. Wait for its end.
+var ErrSyncing = errors.New("being synced already")
+
 // begin marks the stream as being synced until the returned function is called.
-func (m *Mirror) begin(name string) (end func(), err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.syncing[name] {
-		return nil, fmt.Errorf("stream %s is being synced already", name)
-	}
-	m.syncing[name] = true
-	return func() {
+// Where it is marked already, begin waits for the end of that sync, or fails with
+// ErrSyncing.
+func (m *Mirror) begin(ctx context.Context, name string, wait bool) (end func(), err error) {
+	for {
 		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(m.syncing, name)
-	}, nil
+		other, busy := m.syncing[name]
+		if !busy {
+			done := make(chan struct{})
+			m.syncing[name] = done
+			m.mu.Unlock()
+			return func() {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				delete(m.syncing, name)
+				close(done)
+			}, nil
+		}
+		m.mu.Unlock()
+		if !wait {
+			return nil, fmt.Errorf("stream %s %w", name, ErrSyncing)
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // update changes a stream's recorded state.

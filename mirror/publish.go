@@ -119,8 +119,12 @@ func (m *Mirror) accept(p *planner, plan *Plan, key *streams.SigningKey) error {
 		last.Outcome = OutcomePartial
 		last.Reason = leftOut(plan.LeftOut)
 	}
-	whole := !p.c.unsettled && !slices.ContainsFunc(plan.LeftOut, func(o Omission) bool { return !o.refused })
+	whole := !p.c.unsettled && !curable(plan.LeftOut)
 	return m.update(plan.Stream, func(st *state) {
+		st.Last = last
+		if !related(st.Stream, p.s) {
+			return // the configuration has given the stream another upstream meanwhile
+		}
 		if st.Accepted.Lists == nil {
 			st.Accepted.Lists = map[string]time.Time{}
 		}
@@ -128,7 +132,6 @@ func (m *Mirror) accept(p *planner, plan *Plan, key *streams.SigningKey) error {
 		st.Accepted.Index = index
 		st.Accepted.Wants, st.Accepted.Key = p.s.wants(), key.Fingerprint()
 		st.Accepted.Whole, st.Accepted.Digest = whole, p.c.indexDoc.digest.String()
-		st.Last = last
 	})
 }
 

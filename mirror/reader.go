@@ -13,6 +13,7 @@ import (
 // A reader reads one stream's upstream metadata.
 type reader struct {
 	m          *Mirror
+	client     *Client // limited as the stream is
 	s          Stream
 	trust      trust
 	accepted   accepted
@@ -114,7 +115,7 @@ func (r *reader) document(ctx context.Context, base string, p streams.Path) (doc
 
 func (r *reader) fetchDocument(ctx context.Context, url string, p streams.Path, known validated) (document, []byte, error) {
 	doc := document{path: p}
-	got, err := r.m.client.Document(ctx, url, known.Validators, streams.MaxDocument)
+	got, err := r.client.Document(ctx, url, known.Validators, streams.MaxDocument)
 	if err != nil {
 		return doc, nil, err
 	}

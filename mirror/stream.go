@@ -69,6 +69,10 @@ type Stream struct {
 	// MaxVersions bounds the versions kept of a product. If zero, all that
 	// upstream lists are kept.
 	MaxVersions int `json:"max_versions,omitempty"`
+
+	// Limit bounds what syncs of the stream take from upstream, in bytes a second.
+	// If zero, there is no bound.
+	Limit int64 `json:"limit,omitempty"`
 }
 
 const (
@@ -141,6 +145,9 @@ func (s Stream) Validate() error {
 	}
 	if s.MaxVersions < 0 {
 		return fmt.Errorf("stream %s: the number of versions to keep is %d; it is 0 (all) or more", s.Name, s.MaxVersions)
+	}
+	if s.Limit < 0 {
+		return fmt.Errorf("stream %s: the limit is %d bytes a second; it is 0 (none) or more", s.Name, s.Limit)
 	}
 	if _, err := s.selections(); err != nil {
 		return fmt.Errorf("stream %s: %w", s.Name, err)

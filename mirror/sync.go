@@ -20,6 +20,10 @@ type SyncOptions struct {
 	// connections are bounded by the client.
 	Workers int
 
+	// Wait has a sync of a stream that is being synced already wait for the end of
+	// that one, in place of ErrSyncing.
+	Wait bool
+
 	// Progress, if not nil, is told how the sync goes on: at each change of
 	// phase and otherwise up to five times a second, never twice at once.
 	Progress func(Progress)
@@ -104,7 +108,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reader{m: m, s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
+	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
 }
 
 // nothingNew reports whether upstream's index is the one that the last sync
@@ -134,13 +138,19 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 // store lacks, publish. Until the switch at the end the previous snapshot stays
 // in service, and an error before it leaves it there; an error after it comes with
 // the result. A version with an item that cannot be had is left out and listed in
-// the result; the versions of its product that were published before stay.
+// the result; the versions of its product that were published before stay. The
+// error is ErrSyncing for a stream that is being synced.
 func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result, error) {
-	end, err := m.begin(name)
+	end, err := m.begin(ctx, name, o.Wait)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
+	return m.attempt(ctx, name, o)
+}
+
+// attempt is Sync for who has begun one.
+func (m *Mirror) attempt(ctx context.Context, name string, o SyncOptions) (*Result, error) {
 	started := m.now()
 	res, err := m.sync(ctx, name, o)
 	if errors.Is(err, ErrNoStream) {
@@ -157,17 +167,8 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 
 // ended tells the observer how a sync ended.
 func (m *Mirror) ended(name string, started time.Time, res *Result, err error) {
-	e := Event{Stream: name, Time: m.now(), Outcome: OutcomeDone}
+	e := newEvent(name, m.now(), res, err)
 	e.Duration = e.Time.Sub(started)
-	if res != nil {
-		e.Snapshot, e.Changed, e.Fetched = res.Snapshot, res.Changed, res.Fetched
-	}
-	switch {
-	case err != nil:
-		e.Outcome, e.Reason = OutcomeFailed, err.Error()
-	case len(res.LeftOut) > 0:
-		e.Outcome, e.Reason = OutcomePartial, leftOut(res.LeftOut)
-	}
 	m.observe(e)
 }
 

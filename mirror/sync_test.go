@@ -418,3 +418,17 @@ func TestSyncNewKey(t *testing.T) {
 		t.Errorf("%d keys in the keyring, want the new and the old one", len(keyring.Keys()))
 	}
 }
+
+// A stream's limit holds for documents and files together, over every connection,
+// and ends no sync.
+func TestSyncLimit(t *testing.T) {
+	s := newSite(t, oneProduct())
+	s.redefine(func(st *mirror.Stream) { st.Limit = 400_000 })
+	start := time.Now()
+	s.mustSync()
+	// A tenth of a second's bytes pass at once.
+	least := time.Duration(s.upstream.TotalBytes()-40_000) * time.Second / 400_000
+	if d := time.Since(start); d < least || least < 100*time.Millisecond {
+		t.Errorf("%d bytes came in %v, want %v or more", s.upstream.TotalBytes(), d, least)
+	}
+}

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,7 +15,7 @@ func storeCheckCommand() *cli.Command {
 		Usage: "compare what is on disk with what the snapshots promise",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "deep", Usage: "prove every file by its SHA-256, not by the fingerprint taken when it came"},
-			jsonFlag(),
+			jsonFlag(), detachFlag(),
 		},
 		Action: storeCheck,
 	}
@@ -62,30 +62,34 @@ func storeCheck(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	return withStore(c, c.App.ErrWriter, slog.LevelWarn, cache.Open, func(s *cache.Store, _ *slog.Logger) error {
-		r, err := s.Check(c.Context, cache.CheckOptions{Deep: c.Bool("deep")})
-		if err != nil {
-			return err
-		}
-		if c.Bool("json") {
-			v := checkView{r.Deep, r.Snapshots, r.Blobs, r.Bytes, viewProblems(r.Problems), viewProblems(r.Notes)}
-			if err := printJSON(c.App.Writer, v); err != nil {
-				return err
-			}
-			return verdict(r)
-		}
-		for _, p := range r.Problems {
-			printLine(c.App.Writer, "fault: %v", p)
-		}
-		for _, p := range r.Notes {
-			printLine(c.App.Writer, "note: %v", p)
-		}
-		_, err = fmt.Fprintf(c.App.Writer, "checked %s, %s, %s: %s\n", counted(r.Snapshots, "snapshot"), counted(r.Blobs, "blob"), iec(r.Bytes), counted(len(r.Problems), "fault"))
-		if err != nil {
+	return perform(c, &checkWork{Deep: c.Bool("deep"), JSON: c.Bool("json")}, cache.Open)
+}
+
+type checkWork struct{ Deep, JSON bool }
+
+func (w *checkWork) do(ctx context.Context, o *owner, out *screen) error {
+	r, err := o.store.Check(ctx, cache.CheckOptions{Deep: w.Deep})
+	if err != nil {
+		return err
+	}
+	if w.JSON {
+		v := checkView{r.Deep, r.Snapshots, r.Blobs, r.Bytes, viewProblems(r.Problems), viewProblems(r.Notes)}
+		if err := printJSON(out.stdout, v); err != nil {
 			return err
 		}
 		return verdict(r)
-	})
+	}
+	for _, p := range r.Problems {
+		printLine(out.stdout, "fault: %v", p)
+	}
+	for _, p := range r.Notes {
+		printLine(out.stdout, "note: %v", p)
+	}
+	_, err = fmt.Fprintf(out.stdout, "checked %s, %s, %s: %s\n", counted(r.Snapshots, "snapshot"), counted(r.Blobs, "blob"), iec(r.Bytes), counted(len(r.Problems), "fault"))
+	if err != nil {
+		return err
+	}
+	return verdict(r)
 }
 
 // verdict is the error of a check that printed what it found.

@@ -78,8 +78,8 @@ func bashCompletion(commands []*cli.Command) string {
   case "$path" in
 %s  esac
   case "$path ${COMP_WORDS[COMP_CWORD]}" in
-  "oxbow mirror sync -"* | "oxbow mirror status -"* | "oxbow completion -"* | "oxbow key import -"*) ;;
-  "oxbow mirror sync "* | "oxbow mirror status "*) words=$(%s) ;;
+  "oxbow mirror sync -"* | "oxbow mirror status -"* | "oxbow mirror drop -"* | "oxbow snapshot list -"* | "oxbow completion -"* | "oxbow key import -"*) ;;
+  "oxbow mirror sync "* | "oxbow mirror status "* | "oxbow mirror drop "* | "oxbow snapshot list "*) words=$(%s) ;;
   "oxbow completion "*) words="bash zsh fish" ;;
   "oxbow key import "*) words="" ;;
   esac

@@ -55,21 +55,25 @@ func (c *console) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// progress shows how far a sync has come.
-func (c *console) progress(p mirror.Progress) {
+// show shows how far a sync has come; nil: it has ended.
+func (c *console) show(p *mirror.Progress) {
+	if p == nil {
+		c.end()
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	changed := p.Stream != c.p.Stream || p.Phase != c.p.Phase
-	c.p = p
+	c.p = *p
 	if c.term {
-		c.show()
+		c.draw()
 		return
 	}
 	now := c.now()
 	if !changed && now.Sub(c.last) < lineEvery {
 		return
 	}
-	fmt.Fprintf(c.w, "%s: %s\n", p.Stream, describe(p, now.Sub(c.last), p.BytesDone-c.done, changed))
+	fmt.Fprintf(c.w, "%s: %s\n", p.Stream, describe(*p, now.Sub(c.last), p.BytesDone-c.done, changed))
 	c.last, c.done = now, p.BytesDone
 }
 
@@ -90,8 +94,8 @@ func describe(p mirror.Progress, since time.Duration, came int64, begins bool) s
 	return s
 }
 
-// show updates the bar, and makes it first where there is none. c.mu is held.
-func (c *console) show() {
+// draw updates the bar, and makes it first where there is none. c.mu is held.
+func (c *console) draw() {
 	caption := fmt.Sprintf("%s: %s ", c.p.Stream, c.p.Phase)
 	if c.p.Phase == mirror.PhaseFetching {
 		caption = fmt.Sprintf("%s: %d/%d files ", c.p.Stream, c.p.FilesDone, c.p.Files)

@@ -36,7 +36,7 @@ func TestProgressLines(t *testing.T) {
 	} {
 		now = now.Add(step.after)
 		step.p.Stream = "stable"
-		c.progress(step.p)
+		c.show(&step.p)
 	}
 	c.end()
 	want := `stable: reading metadata
@@ -61,7 +61,7 @@ func TestProgressBar(t *testing.T) {
 	p := mirror.Progress{Stream: "stable", Phase: mirror.PhaseFetching, Files: 3, Bytes: 100 << 20}
 	for i := range 4 {
 		p.FilesDone, p.BytesDone = i, int64(i)*25<<20
-		c.progress(p)
+		c.show(&p)
 		time.Sleep(200 * time.Millisecond) // the bar is drawn in its own time
 	}
 	if _, err := c.Write([]byte("a line of the log\n")); err != nil {

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/streams"
 )
@@ -74,27 +72,28 @@ func parseFilters(arg string) (streams.Selection, error) {
 	return streams.Selection{f}, err
 }
 
-// syncNew defines a stream, or defines it anew, and syncs it.
-func syncNew(c *cli.Context, out *console, s mirror.Stream) error {
-	if c.Bool("dry-run") {
-		return planNew(c, out, s)
-	}
-	return withMirror(c, out, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
-		changed := printChanges(out, m, s)
-		err := syncAll(c, out, []string{s.Name}, func(ctx context.Context, _ string, o mirror.SyncOptions) (*mirror.Result, error) {
-			return m.SyncNew(ctx, s, o)
+// doNew defines a stream, or defines it anew, and syncs it.
+func (w *syncWork) doNew(ctx context.Context, m *mirror.Mirror, out *screen) error {
+	s := *w.Stream
+	changed := printChanges(out.stderr, m, s)
+	if w.DryRun {
+		return w.planAll(ctx, out, []string{s.Name}, func(ctx context.Context, _ string, o mirror.SyncOptions) (*mirror.Plan, error) {
+			return m.PlanNew(ctx, s, o)
 		})
-		if err == nil || c.Context.Err() != nil {
-			return err
-		}
-		switch now, lost := m.Stream(s.Name); {
-		case errors.Is(lost, mirror.ErrNoStream):
-			return &hinted{err, "the stream was not recorded; the same command tries again"}
-		case changed && lost == nil && len(changes(now, s)) > 0:
-			return &hinted{err, "the stream keeps the definition that it had"}
-		}
-		return err
+	}
+	err := w.syncAll(ctx, out, []string{s.Name}, func(ctx context.Context, _ string, o mirror.SyncOptions) (*mirror.Result, error) {
+		return m.SyncNew(ctx, s, o)
 	})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	switch now, lost := m.Stream(s.Name); {
+	case errors.Is(lost, mirror.ErrNoStream):
+		return &hinted{err, "the stream was not recorded; the same command tries again"}
+	case changed && lost == nil && len(changes(now, s)) > 0:
+		return &hinted{err, "the stream keeps the definition that it had"}
+	}
+	return err
 }
 
 // printChanges prints what s changes in the definition of a stream that is

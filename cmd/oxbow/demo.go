@@ -81,14 +81,15 @@ func demo(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	owner := newOwner(s, log)
+	defer func() { err = errors.Join(err, owner.close()) }()
 	if names, err := s.Files().Streams(); err != nil || len(names) > 0 {
 		if err == nil {
 			err = fmt.Errorf("the store in %s has streams already (%s); the demo takes a new directory", storeDir, strings.Join(names, ", "))
 		}
 		return err
 	}
-	synced, key, err := demoSync(c.Context, s, log)
+	synced, key, err := demoSync(c.Context, owner.mirror)
 	if err != nil {
 		return err
 	}
@@ -96,12 +97,12 @@ func demo(c *cli.Context) (err error) {
 	if err := os.WriteFile(v.KeyringFile, key, 0o644); err != nil {
 		return err
 	}
-	return demoServe(c, s, log, v)
+	return demoServe(c, owner, v)
 }
 
 // demoSync mirrors the embedded upstream, which lives as long as that takes,
 // and returns the keyring of the result.
-func demoSync(ctx context.Context, s *cache.Store, log *slog.Logger) (*mirror.Result, []byte, error) {
+func demoSync(ctx context.Context, m *mirror.Mirror) (*mirror.Result, []byte, error) {
 	tree := streamstest.MAAS(streamstest.Shape{Size: streamstest.DemoSize})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,9 +116,6 @@ func demoSync(ctx context.Context, s *cache.Store, log *slog.Logger) (*mirror.Re
 		return nil, nil, err
 	}
 	def.Keyring, def.Select = tree.Keyring(), demoSelection
-	client := mirror.NewClient(&mirror.ClientOptions{Log: log})
-	defer client.Close()
-	m := mirror.New(mirror.Options{Store: s, Client: client, Log: log})
 	if err := m.Define(def); err != nil {
 		return nil, nil, err
 	}
@@ -133,12 +131,12 @@ func demoSync(ctx context.Context, s *cache.Store, log *slog.Logger) (*mirror.Re
 }
 
 // demoServe serves the store, prints how to use it and, with --once, uses it.
-func demoServe(c *cli.Context, s *cache.Store, log *slog.Logger, v *demoView) error {
+func demoServe(c *cli.Context, o *owner, v *demoView) error {
 	ln, err := demoListen()
 	if err != nil {
 		return err
 	}
-	if err := v.describe("http://"+ln.Addr().String(), s.Files()); err != nil {
+	if err := v.describe("http://"+ln.Addr().String(), o.store.Files()); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	if !c.Bool("once") {
@@ -146,15 +144,15 @@ func demoServe(c *cli.Context, s *cache.Store, log *slog.Logger, v *demoView) er
 			return errors.Join(err, ln.Close())
 		}
 		fmt.Fprintln(c.App.ErrWriter, "oxbow: serving the demo until Ctrl-C")
-		return serveStore(c.Context, s, ln, log)
+		return newDaemon(o, ln).serve(c.Context)
 	}
 	ctx, stop := context.WithCancelCause(c.Context)
 	served := make(chan error, 1)
-	go func() { served <- serveStore(ctx, s, ln, log) }()
+	go func() { served <- newDaemon(o, ln).serve(ctx) }()
 	client := &http.Client{Transport: &http.Transport{}}
 	v.Verified, err = auditTree(ctx, client, v.BootSource, v.KeyringURL)
 	client.CloseIdleConnections()
-	stop(stopped{syscall.SIGTERM})
+	stop(stoppedBy(syscall.SIGTERM))
 	if err := errors.Join(err, <-served); err != nil {
 		return err
 	}

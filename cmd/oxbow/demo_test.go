@@ -45,7 +45,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%q creates no boot source", line)
 		}
 	}
-	stop(stopped{syscall.SIGTERM})
+	stop(stoppedBy(syscall.SIGTERM))
 	if got := <-status; got != exitDone {
 		t.Errorf("status %d, want %d; standard error: %s", got, exitDone, &stderr)
 	}

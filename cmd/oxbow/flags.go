@@ -12,7 +12,10 @@ func commands() []*cli.Command {
 	all := []*cli.Command{
 		serveCommand(),
 		{Name: "mirror", Usage: "keep streams like their upstreams", Subcommands: []*cli.Command{
-			mirrorSyncCommand(), mirrorListCommand(), mirrorStatusCommand(),
+			mirrorSyncCommand(), mirrorListCommand(), mirrorStatusCommand(), mirrorDropCommand(),
+		}},
+		{Name: "snapshot", Usage: "what was published", Subcommands: []*cli.Command{
+			snapshotListCommand(), snapshotShowCommand(),
 		}},
 		{Name: "store", Usage: "look after what is on disk", Subcommands: []*cli.Command{
 			storeCheckCommand(), storeSweepCommand(), storeStatsCommand(), storeRebuildCommand(),

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"time"
 
@@ -69,15 +69,15 @@ func viewKey(key *streams.SigningKey) (keyView, error) {
 	return keyView{k.Fingerprint, k.UserID, k.Created}, nil
 }
 
-func printKey(c *cli.Context, key *streams.SigningKey) error {
+func printKey(w io.Writer, key *streams.SigningKey, asJSON bool) error {
 	v, err := viewKey(key)
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return printJSON(c.App.Writer, v)
+	if asJSON {
+		return printJSON(w, v)
 	}
-	t := newTable(c.App.Writer)
+	t := newTable(w)
 	t.row("fingerprint", v.Fingerprint)
 	t.row("name", v.UserID)
 	t.row("created", stamp(v.Created))
@@ -89,7 +89,7 @@ func keyShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return printKey(c, key)
+	return printKey(c.App.Writer, key, c.Bool("json"))
 }
 
 func keyExport(c *cli.Context) error {
@@ -140,13 +140,20 @@ func keyGenerate(c *cli.Context) error {
 	if t != streams.Ed25519 && t != streams.RSA4096 {
 		return usagef(c, "unknown key type %q; there is %s, %s", t, streams.Ed25519, streams.RSA4096)
 	}
-	return withMirror(c, c.App.ErrWriter, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
-		key, err := m.GenerateKey(t, c.Bool("replace"))
-		if err != nil {
-			return err
-		}
-		return printKey(c, key)
-	})
+	return perform(c, &generateWork{Type: t, Replace: c.Bool("replace")}, cache.Create)
+}
+
+type generateWork struct {
+	Type    streams.KeyType
+	Replace bool
+}
+
+func (w *generateWork) do(_ context.Context, o *owner, out *screen) error {
+	key, err := o.mirror.GenerateKey(w.Type, w.Replace)
+	if err != nil {
+		return err
+	}
+	return printKey(out.stdout, key, false)
 }
 
 // maxKeyFile bounds the file of a private key in bytes.
@@ -160,13 +167,21 @@ func keyImport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withMirror(c, c.App.ErrWriter, slog.LevelWarn, cache.Create, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
-		key, err := m.ImportKey(secret, c.Bool("replace"))
-		if err != nil {
-			return fmt.Errorf("cannot import %s: %w", c.Args().First(), err)
-		}
-		return printKey(c, key)
-	})
+	return perform(c, &importWork{Name: c.Args().First(), Secret: secret, Replace: c.Bool("replace")}, cache.Create)
+}
+
+type importWork struct {
+	Name    string // of the file
+	Secret  []byte
+	Replace bool
+}
+
+func (w *importWork) do(_ context.Context, o *owner, out *screen) error {
+	key, err := o.mirror.ImportKey(w.Secret, w.Replace)
+	if err != nil {
+		return fmt.Errorf("cannot import %s: %w", w.Name, err)
+	}
+	return printKey(out.stdout, key, false)
 }
 
 // readInput reads a file, or standard input for "-", of at most limit bytes.

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"oxbow/mirror"
+	"oxbow/proxy/control"
 )
 
 func main() {
@@ -24,18 +25,13 @@ func main() {
 	go func() {
 		s := <-signals
 		signal.Stop(signals) // a second one ends the process at once
-		stop(stopped{s})
+		stop(stoppedBy(s))
 	}()
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
 
-// stopped is the cause of a context that a signal ended.
-type stopped struct{ os.Signal }
-
-func (s stopped) Error() string { return "stopped by signal: " + s.String() }
-
-// Is makes it what the cancelling of a context is elsewhere.
-func (stopped) Is(target error) bool { return target == context.Canceled }
+// stoppedBy is the cause of a context that a signal ended.
+func stoppedBy(s os.Signal) error { return control.Stop{Reason: "stopped by signal: " + s.String()} }
 
 // Exit statuses, as the README lists them.
 const (
@@ -66,11 +62,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = app.RunContext(ctx, line)
 	}
-	if _, known := errors.AsType[stopped](err); !known && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = context.Cause(ctx) // a library says only that it was cancelled
-	}
+	err = ended(ctx, err)
 	report(stderr, err)
 	return exitStatus(err)
+}
+
+// ended returns the error of what ctx may have ended: a library says only that it
+// was cancelled.
+func ended(ctx context.Context, err error) error {
+	if _, known := errors.AsType[control.Stop](err); !known && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 func exitStatus(err error) int {
@@ -80,8 +83,11 @@ func exitStatus(err error) int {
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
-	if _, ok := errors.AsType[stopped](err); ok {
+	if _, ok := errors.AsType[control.Stop](err); ok {
 		return exitInterrupted
+	}
+	if status, ok := errors.AsType[toldStatus](err); ok {
+		return int(status)
 	}
 	switch {
 	case errors.Is(err, mirror.ErrVerification):
@@ -117,7 +123,7 @@ func (e *hinted) Unwrap() error { return e.error }
 
 // report prints err, a line for each error in it, with a hint where there is one.
 func report(w io.Writer, err error) {
-	if err == nil {
+	if _, said := errors.AsType[toldStatus](err); said || err == nil {
 		return
 	}
 	for line := range strings.Lines(err.Error()) {

@@ -29,29 +29,29 @@ func checkNames(c *cli.Context) error {
 	return nil
 }
 
-// streamNames returns the streams that the arguments name, or all of them, and
-// an error about those that cannot be read. It returns none where an argument is
-// the name of no stream.
-func streamNames(c *cli.Context, f *cache.Files) ([]string, error) {
+// streamNames returns the wanted streams, or all of them where none is named, and
+// an error about those that cannot be read. It returns none where a wanted one is
+// not there.
+func streamNames(f *cache.Files, wanted []string) ([]string, error) {
 	all, unreadable := mirror.Streams(f)
 	var names []string
 	for _, s := range all {
 		names = append(names, s.Name)
 	}
-	if !c.Args().Present() {
+	if len(wanted) == 0 {
 		if len(all) == 0 && unreadable == nil {
 			return nil, &hinted{errors.New("the store has no stream"), "`oxbow mirror sync URL` defines one"}
 		}
 		return names, unreadable
 	}
 	unknown := []error{unreadable}
-	for _, arg := range c.Args().Slice() {
-		if !slices.Contains(names, arg) {
-			unknown = append(unknown, fmt.Errorf("%w: %s", mirror.ErrNoStream, arg))
+	for _, name := range wanted {
+		if !slices.Contains(names, name) {
+			unknown = append(unknown, fmt.Errorf("%w: %s", mirror.ErrNoStream, name))
 		}
 	}
 	if len(unknown) > 1 {
 		return nil, errors.Join(unknown...)
 	}
-	return c.Args().Slice(), nil
+	return wanted, nil
 }

@@ -17,41 +17,44 @@ import (
 
 // planNew plans with a temporary store where there is none yet, since a dry
 // run makes nothing.
-func planNew(c *cli.Context, out *console, s mirror.Stream) error {
-	var open opening = cache.Open
-	switch files, err := openFiles(c); {
-	case err == nil:
+func planNew(c *cli.Context, w *syncWork) error {
+	files, err := openFiles(c)
+	if err == nil {
 		files.Close()
-	case errors.Is(err, cache.ErrNoStore):
-		temp, err := os.MkdirTemp("", "oxbow-plan-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(temp)
-		open = func(_ string, o *cache.Options) (*cache.Store, error) {
-			o.Ballast, o.Reserve = -1, -1
-			return cache.Create(temp, o)
-		}
 	}
-	return withMirror(c, out, slog.LevelWarn, open, func(m *mirror.Mirror, _ *cache.Store, _ *slog.Logger) error {
-		printChanges(out, m, s)
-		return planAll(c, []string{s.Name}, func(ctx context.Context, _ string, o mirror.SyncOptions) (*mirror.Plan, error) {
-			return m.PlanNew(ctx, s, o)
-		})
-	})
+	if !errors.Is(err, cache.ErrNoStore) {
+		return perform(c, w, cache.Open)
+	}
+	log, err := logger(c, c.App.ErrWriter, slog.LevelWarn)
+	if err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp("", "oxbow-plan-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	s, err := cache.Create(temp, &cache.Options{Ballast: -1, Reserve: -1, Log: log})
+	if err != nil {
+		return err
+	}
+	o := newOwner(s, log)
+	out := newConsole(c.App.ErrWriter)
+	err = w.do(c.Context, o, &screen{stdout: c.App.Writer, stderr: out, progress: out.show})
+	return errors.Join(err, o.close())
 }
 
 type planner func(ctx context.Context, name string, o mirror.SyncOptions) (*mirror.Plan, error)
 
 // planAll prints what syncs of the streams would do. A stream that cannot be
 // planned does not keep the others from it.
-func planAll(c *cli.Context, names []string, plan planner) error {
+func (w *syncWork) planAll(ctx context.Context, out *screen, names []string, plan planner) error {
 	plans := []any{} // of *mirror.Plan and streamError
 	var failed []error
 	for _, name := range names {
-		p, err := plan(c.Context, name, syncOptions(c))
-		if err != nil && c.Context.Err() != nil {
-			failed = append(failed, context.Cause(c.Context))
+		p, err := plan(ctx, name, w.options())
+		if err != nil && ctx.Err() != nil {
+			failed = append(failed, context.Cause(ctx))
 			break
 		}
 		if err != nil {
@@ -60,12 +63,12 @@ func planAll(c *cli.Context, names []string, plan planner) error {
 			continue
 		}
 		plans = append(plans, p)
-		if !c.Bool("json") {
-			failed = append(failed, printPlan(c.App.Writer, p))
+		if !w.JSON {
+			failed = append(failed, printPlan(out.stdout, p))
 		}
 	}
-	if c.Bool("json") {
-		failed = append(failed, printJSON(c.App.Writer, plans))
+	if w.JSON {
+		failed = append(failed, printJSON(out.stdout, plans))
 	}
 	return errors.Join(failed...)
 }

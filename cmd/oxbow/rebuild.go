@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,7 +12,7 @@ import (
 func storeRebuildCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rebuild", Usage: "make the index anew from the files, which are the truth",
-		Flags: []cli.Flag{jsonFlag()}, Action: storeRebuild,
+		Flags: []cli.Flag{jsonFlag(), detachFlag()}, Action: storeRebuild,
 	}
 }
 
@@ -28,23 +28,27 @@ func storeRebuild(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	return withStore(c, c.App.ErrWriter, slog.LevelWarn, cache.Open, func(s *cache.Store, _ *slog.Logger) error {
-		if err := s.Rebuild(c.Context); err != nil {
-			return err
-		}
-		st, err := s.Files().Stats(c.Context)
-		if err != nil {
-			return err
-		}
-		v := rebuildView{Streams: len(st.Streams), Blobs: st.Blobs, Bytes: st.Bytes}
-		for _, s := range st.Streams {
-			v.Snapshots += s.Snapshots
-		}
-		if c.Bool("json") {
-			return printJSON(c.App.Writer, v)
-		}
-		_, err = fmt.Fprintf(c.App.Writer, "rebuilt the index: %s, %s, %s, %s\n", counted(v.Streams, "stream"),
-			counted(v.Snapshots, "snapshot"), counted(v.Blobs, "blob"), iec(v.Bytes))
+	return perform(c, &rebuildWork{JSON: c.Bool("json")}, cache.Open)
+}
+
+type rebuildWork struct{ JSON bool }
+
+func (w *rebuildWork) do(ctx context.Context, o *owner, out *screen) error {
+	if err := o.store.Rebuild(ctx); err != nil {
 		return err
-	})
+	}
+	st, err := o.store.Files().Stats(ctx)
+	if err != nil {
+		return err
+	}
+	v := rebuildView{Streams: len(st.Streams), Blobs: st.Blobs, Bytes: st.Bytes}
+	for _, s := range st.Streams {
+		v.Snapshots += s.Snapshots
+	}
+	if w.JSON {
+		return printJSON(out.stdout, v)
+	}
+	_, err = fmt.Fprintf(out.stdout, "rebuilt the index: %s, %s, %s, %s\n", counted(v.Streams, "stream"),
+		counted(v.Snapshots, "snapshot"), counted(v.Blobs, "blob"), iec(v.Bytes))
+	return err
 }

@@ -46,6 +46,8 @@ func TestScripts(t *testing.T) {
 			"start":    startCommand,
 			"url":      urlCommand,
 			"signal":   signalCommand,
+			"await":    awaitCommand,
+			"end":      endCommand,
 			"get":      getCommand,
 			"audit":    auditCommand,
 			"damage":   damageCommand,
@@ -74,9 +76,10 @@ func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*w
 //	upstream older         publish the tree as it was a day before
 //	upstream break PATH    a bit of the file is wrong
 //	upstream mend PATH     the file is whole again
-//	upstream fault NAME    go wrong as faults says; "none" ends it
+//	upstream fault NAME    go wrong as faults says; "none" ends it, also for
+//	                       requests that hang
 //	upstream hits PATH N   fail unless PATH was asked for N times since the last such line
-//	upstream await PATH    wait until PATH is asked for
+//	upstream await PATH [N] wait until PATH was asked for N times, or once
 func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
 	verb, operand := "", ""
@@ -108,6 +111,9 @@ func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("no fault %q", operand)
 		}
 		w.up.SetFault(fault)
+		if fault == nil {
+			w.up.Release()
+		}
 	case "hits":
 		if got := strconv.Itoa(w.up.Hits(operand)); got != args[2] {
 			ts.Fatalf("%s was asked for %s times, want %s", operand, got, args[2])
@@ -116,7 +122,13 @@ func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "await":
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		ts.Check(w.up.Await(ctx, operand, 1))
+		times := 1
+		if len(args) > 2 {
+			n, err := strconv.Atoi(args[2])
+			ts.Check(err)
+			times = n
+		}
+		ts.Check(w.up.Await(ctx, operand, times))
 	default:
 		ts.Fatalf("unknown: upstream %s", verb)
 	}
@@ -230,20 +242,38 @@ func urlCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[1]+"_ADDRESS", found[1])
 }
 
-// signalCommand sends a signal to a started program, which has to end with a
-// status; its standard error can be matched then: signal NAME TERM 0.
-func signalCommand(ts *testscript.TestScript, _ bool, args []string) {
+// signalCommand sends a signal to a started program: signal NAME HUP. With a status
+// the program has to end with that: signal NAME TERM 0.
+func signalCommand(ts *testscript.TestScript, neg bool, args []string) {
 	j := worldOf(ts).jobs[args[0]]
-	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}[args[1]]
+	sig := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}[args[1]]
 	ts.Check(j.cmd.Process.Signal(sig))
+	if len(args) > 2 {
+		endCommand(ts, neg, []string{args[0], args[2]})
+	}
+}
+
+// endCommand waits for a started program, which has to end with a status (-1: by a
+// signal); its standard error can be matched then: end NAME 0.
+func endCommand(ts *testscript.TestScript, _ bool, args []string) {
+	j := worldOf(ts).jobs[args[0]]
 	select {
 	case <-j.ended:
 	case <-time.After(patience):
-		ts.Fatalf("%s goes on after SIG%s: %s", args[0], args[1], j.stderr.String())
+		ts.Fatalf("%s goes on: %s", args[0], j.stderr.String())
 	}
 	io.WriteString(ts.Stderr(), j.stderr.String())
-	if got := strconv.Itoa(j.cmd.ProcessState.ExitCode()); got != args[2] {
-		ts.Fatalf("%s ends with status %s, want %s: %s", args[0], got, args[2], j.stderr.String())
+	if got := strconv.Itoa(j.cmd.ProcessState.ExitCode()); got != args[1] {
+		ts.Fatalf("%s ends with status %s, want %s: %s", args[0], got, args[1], j.stderr.String())
+	}
+}
+
+// awaitCommand waits until the standard error of a started program matches a
+// regular expression: await NAME REGEXP.
+func awaitCommand(ts *testscript.TestScript, _ bool, args []string) {
+	j, want := worldOf(ts).jobs[args[0]], regexp.MustCompile(args[1])
+	if until(func() bool { return want.MatchString(j.stderr.String()) }) != nil {
+		ts.Fatalf("%s does not say %s: %s", args[0], want, j.stderr.String())
 	}
 }
 
@@ -272,9 +302,13 @@ func auditCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 // damageCommand changes a bit of the largest blob of a store: damage DIR.
 func damageCommand(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(damageLargest(ts.MkAbs(args[0])))
+}
+
+func damageLargest(store string) error {
 	var largest string
 	var size int64
-	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]+"/blobs"), func(name string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(store+"/blobs", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -282,12 +316,16 @@ func damageCommand(ts *testscript.TestScript, _ bool, args []string) {
 			largest, size = name, st.Size()
 		}
 		return nil
-	}))
+	})
+	if err != nil {
+		return err
+	}
 	data, err := os.ReadFile(largest)
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	data[0] ^= 1
-	ts.Check(os.Chmod(largest, 0o644))
-	ts.Check(os.WriteFile(largest, data, 0o644))
+	return errors.Join(os.Chmod(largest, 0o644), os.WriteFile(largest, data, 0o644))
 }
 
 // patience is how long a script waits for what takes milliseconds.

@@ -10,12 +10,12 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
-	"oxbow/mirror"
-	"oxbow/proxy"
+	"oxbow/proxy/control"
 )
 
 func serveCommand() *cli.Command {
@@ -29,7 +29,7 @@ func serveCommand() *cli.Command {
 	}
 }
 
-func serve(c *cli.Context) error {
+func serve(c *cli.Context) (err error) {
 	if err := noArgs(c); err != nil {
 		return err
 	}
@@ -41,66 +41,68 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return usagef(c, "--listen is %q; it is HOST:PORT, or :PORT for all addresses of this machine", addr)
 	}
-	return withStore(c, c.App.ErrWriter, slog.LevelInfo, cache.Open, func(s *cache.Store, log *slog.Logger) error {
-		ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", addr)
-		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
-			return &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with --listen"}
-		}
-		if err != nil {
-			return fmt.Errorf("cannot serve: %w", err)
-		}
-		return serveStore(c.Context, s, ln, log)
-	})
-}
-
-// serveStore serves the streams of s on ln until ctx ends, and lets running
-// downloads finish. A signal is the way to end it, and no error.
-func serveStore(ctx context.Context, s *cache.Store, ln net.Listener, log *slog.Logger) error {
-	// One stream that cannot be served keeps no other from being served, and no key
-	// is needed to serve what was signed before.
-	all, err := mirror.Streams(s.Files())
+	log, err := logger(c, c.App.ErrWriter, slog.LevelInfo)
 	if err != nil {
-		log.Error("a stream is not served", "reason", err)
-	}
-	ring, err := mirror.Keyring(s.Files())
-	if err != nil {
-		log.Error("the keyring is not complete", "reason", err)
-	}
-	base := "http://" + reachable(ln.Addr())
-	var served []proxy.Stream
-	published := false
-	for _, st := range all {
-		served = append(served, proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: cache.Published})
-		switch _, err := s.Current(st.Name); {
-		case errors.Is(err, cache.ErrNoSnapshot):
-			log.Warn("nothing published yet", "stream", st.Name)
-		case err != nil:
-			log.Error("the current snapshot cannot be read", "stream", st.Name, "reason", err)
-		default:
-			log.Info("serving", "stream", st.Name, "boot_source", base+st.Path)
-			published = true
-		}
-	}
-	if _, err := mirror.SiteKey(s.Files()); published && errors.Is(err, cache.ErrMiss) {
-		log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
-	}
-	if len(all) == 0 {
-		log.Warn("the store has no stream to serve; `oxbow mirror sync URL` defines one")
-	}
-	log.Info("listening", "address", ln.Addr().String(), "keyring", base+"/-/keyring.gpg")
-	srv := proxy.New(&proxy.Options{
-		Store:   s,
-		Streams: func() []proxy.Stream { return served },
-		Keyring: func() []byte { return ring },
-		Log:     log,
-	})
-	if err := srv.Serve(ctx, ln); err != nil {
 		return err
 	}
-	if _, ok := errors.AsType[stopped](context.Cause(ctx)); ok {
-		return nil
+	dir, err := storeDir(c)
+	if err != nil {
+		return err
 	}
-	return context.Cause(ctx)
+	o, err := ownToServe(c.Context, dir, cache.Open, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
+		return &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with --listen"}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot serve: %w", err)
+	}
+	d := newDaemon(o, ln)
+	o.commanded = func(string, int) { d.refresh() }
+	if err := o.listen(control.Serving); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	return d.serve(c.Context)
+}
+
+// ownToServe is own for who has time: it waits for a command that has the store.
+func ownToServe(ctx context.Context, dir string, open opening, log *slog.Logger) (*owner, error) {
+	for said := ""; ; {
+		o, err := own(dir, open, log)
+		locked, waiting := errors.AsType[*cache.LockedError](err)
+		if !waiting {
+			return o, noStore(dir, err)
+		}
+		if served(dir) {
+			return nil, &hinted{err, "one `oxbow serve` serves all streams of a store; stop that one first"}
+		}
+		if holder := locked.Holder.String(); holder != said {
+			log.Info("waiting for the store", "store", dir, "in_use_by", holder)
+			said = holder
+			notify("STATUS=waiting for the store, which is in use by " + holder)
+		}
+		notify("EXTEND_TIMEOUT_USEC=10000000") // a start that waits has not failed
+		if err := pause(ctx, servePause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// servePause is how often a server that waits for the store tries to get it.
+const servePause = 200 * time.Millisecond
+
+// served reports whether an `oxbow serve` has the store in dir.
+func served(dir string) bool {
+	conn, err := control.Dial(dir)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	return conn.Owner.Role == control.Serving
 }
 
 // reachable returns the host and port for URLs of a listener: this machine's

@@ -39,7 +39,7 @@ func mirrorStatus(c *cli.Context) error {
 		return err
 	}
 	defer files.Close()
-	names, unreadable := streamNames(c, files)
+	names, unreadable := streamNames(files, c.Args().Slice())
 	if len(names) == 0 {
 		return unreadable
 	}

@@ -3,39 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
-	"oxbow/mirror"
 )
-
-// An opening is how a command that needs the store to itself gets it.
-type opening func(dir string, o *cache.Options) (*cache.Store, error)
-
-// withStore runs f with the store that the flags name, opened for this process
-// alone, and closes it. Log lines go to w.
-func withStore(c *cli.Context, w io.Writer, level slog.Level, open opening, f func(*cache.Store, *slog.Logger) error) (err error) {
-	log, err := logger(c, w, level)
-	if err != nil {
-		return err
-	}
-	dir, err := storeDir(c)
-	if err != nil {
-		return err
-	}
-	s, err := open(dir, &cache.Options{Owner: commandLine(os.Args), Log: log})
-	if err != nil {
-		return noStore(dir, err)
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	return f(s, log)
-}
 
 // commandLine is what others are told of a process that has the store: its command
 // line, which must not show them the password of a URL.
@@ -59,15 +33,6 @@ func withoutUser(word string) string {
 		authority, _, _ = strings.Cut(strings.NewReplacer("?", "/", "#", "/").Replace(rest), "/")
 	}
 	return scheme + "://" + rest[strings.LastIndex(authority, "@")+1:]
-}
-
-// withMirror is withStore for commands that work on streams or the signing key.
-func withMirror(c *cli.Context, w io.Writer, level slog.Level, open opening, f func(*mirror.Mirror, *cache.Store, *slog.Logger) error) error {
-	return withStore(c, w, level, open, func(s *cache.Store, log *slog.Logger) error {
-		client := mirror.NewClient(&mirror.ClientOptions{UserAgent: "oxbow/" + programVersion(), Log: log})
-		defer client.Close()
-		return f(mirror.New(mirror.Options{Store: s, Client: client, Log: log}), s, log)
-	})
 }
 
 // openFiles opens the store for reading, which works beside a process that has it.

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,7 +15,7 @@ func storeSweepCommand() *cli.Command {
 		Usage: "remove what nothing needs any more: blobs that no kept snapshot names, stale partial downloads",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Usage: "print what would be removed, and remove nothing"},
-			jsonFlag(),
+			jsonFlag(), detachFlag(),
 		},
 		Action: storeSweep,
 	}
@@ -43,33 +43,37 @@ func storeSweep(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	return withStore(c, c.App.ErrWriter, slog.LevelWarn, cache.Open, func(s *cache.Store, _ *slog.Logger) error {
-		plan, err := s.PlanSweep(c.Context)
+	return perform(c, &sweepWork{DryRun: c.Bool("dry-run"), JSON: c.Bool("json")}, cache.Open)
+}
+
+type sweepWork struct{ DryRun, JSON bool }
+
+func (w *sweepWork) do(ctx context.Context, o *owner, out *screen) error {
+	plan, err := o.store.PlanSweep(ctx)
+	if err != nil {
+		return err
+	}
+	v := sweepView{DryRun: w.DryRun, Items: []sweepItemView{}, Bytes: plan.Bytes()}
+	for _, i := range plan.Items {
+		v.Items = append(v.Items, sweepItemView{i.Kind, digestText(i.Digest), i.Stream, i.Key, i.Size, i.Why})
+		if !w.JSON {
+			printLine(out.stdout, "%v", i)
+		}
+	}
+	if !v.DryRun {
+		res, err := plan.Execute(ctx)
 		if err != nil {
 			return err
 		}
-		v := sweepView{DryRun: c.Bool("dry-run"), Items: []sweepItemView{}, Bytes: plan.Bytes()}
-		for _, i := range plan.Items {
-			v.Items = append(v.Items, sweepItemView{i.Kind, digestText(i.Digest), i.Stream, i.Key, i.Size, i.Why})
-			if !c.Bool("json") {
-				printLine(c.App.Writer, "%v", i)
-			}
-		}
-		if !v.DryRun {
-			res, err := plan.Execute(c.Context)
-			if err != nil {
-				return err
-			}
-			v.Bytes, v.Removed, v.Spared = res.Bytes, res.Removed, res.Spared
-		}
-		if c.Bool("json") {
-			return printJSON(c.App.Writer, v)
-		}
-		if v.DryRun {
-			_, err = fmt.Fprintf(c.App.Writer, "would remove %s and free %s\n", counted(len(v.Items), "item"), iec(v.Bytes))
-			return err
-		}
-		_, err = fmt.Fprintf(c.App.Writer, "removed %s and freed %s\n", counted(v.Removed, "item"), iec(v.Bytes))
+		v.Bytes, v.Removed, v.Spared = res.Bytes, res.Removed, res.Spared
+	}
+	if w.JSON {
+		return printJSON(out.stdout, v)
+	}
+	if v.DryRun {
+		_, err = fmt.Fprintf(out.stdout, "would remove %s and free %s\n", counted(len(v.Items), "item"), iec(v.Bytes))
 		return err
-	})
+	}
+	_, err = fmt.Fprintf(out.stdout, "removed %s and freed %s\n", counted(v.Removed, "item"), iec(v.Bytes))
+	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -24,7 +23,7 @@ func mirrorSyncCommand() *cli.Command {
 			"them; none selects everything. The boot loaders that MAAS always asks for come with any selection.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Usage: "print what a sync would publish and fetch, and change nothing"},
-			jsonFlag(),
+			jsonFlag(), detachFlag(),
 			&cli.BoolFlag{Name: "allow-older", Usage: "accept metadata older than what was accepted before"},
 			&cli.IntFlag{Name: "workers", Usage: "fetch up to `N` files at once", Value: 8},
 			&cli.IntFlag{Name: "max", Usage: "with a URL: keep the `N` newest versions of a product; 0 keeps all that upstream lists"},
@@ -41,13 +40,17 @@ func mirrorSync(c *cli.Context) error {
 	if n := c.Int("workers"); n < 1 {
 		return usagef(c, "--workers is %d; it is 1 or more", n)
 	}
-	out := newConsole(c.App.ErrWriter)
+	w := &syncWork{DryRun: c.Bool("dry-run"), JSON: c.Bool("json"), AllowOlder: c.Bool("allow-older"), Workers: c.Int("workers")}
 	if strings.Contains(c.Args().First(), "://") {
 		s, err := newStream(c)
 		if err != nil {
 			return err
 		}
-		return syncNew(c, out, s)
+		w.Stream = &s
+		if w.DryRun {
+			return planNew(c, w)
+		}
+		return perform(c, w, cache.Create)
 	}
 	for _, name := range streamFlags {
 		if c.IsSet(name) {
@@ -57,20 +60,36 @@ func mirrorSync(c *cli.Context) error {
 	if err := checkNames(c); err != nil {
 		return err
 	}
-	return withMirror(c, out, slog.LevelWarn, cache.Open, func(m *mirror.Mirror, s *cache.Store, _ *slog.Logger) error {
-		names, unreadable := streamNames(c, s.Files())
-		if len(names) == 0 {
-			return unreadable
-		}
-		if c.Bool("dry-run") {
-			return errors.Join(planAll(c, names, m.Plan), unreadable)
-		}
-		return errors.Join(syncAll(c, out, names, m.Sync), unreadable)
-	})
+	w.Names = c.Args().Slice()
+	return perform(c, w, cache.Open)
 }
 
-func syncOptions(c *cli.Context) mirror.SyncOptions {
-	return mirror.SyncOptions{AllowOlder: c.Bool("allow-older"), Workers: c.Int("workers")}
+// syncWork is what `mirror sync` asks for.
+type syncWork struct {
+	Stream     *mirror.Stream // defined as it goes, and synced; nil: the streams of that name
+	Names      []string       // none: every stream
+	DryRun     bool
+	JSON       bool
+	AllowOlder bool
+	Workers    int
+}
+
+func (w *syncWork) do(ctx context.Context, o *owner, out *screen) error {
+	if w.Stream != nil {
+		return w.doNew(ctx, o.mirror, out)
+	}
+	names, unreadable := streamNames(o.store.Files(), w.Names)
+	switch {
+	case len(names) == 0:
+		return unreadable
+	case w.DryRun:
+		return errors.Join(w.planAll(ctx, out, names, o.mirror.Plan), unreadable)
+	}
+	return errors.Join(w.syncAll(ctx, out, names, o.mirror.Sync), unreadable)
+}
+
+func (w *syncWork) options() mirror.SyncOptions {
+	return mirror.SyncOptions{AllowOlder: w.AllowOlder, Workers: w.Workers, Wait: true}
 }
 
 type syncer func(ctx context.Context, name string, o mirror.SyncOptions) (*mirror.Result, error)
@@ -84,18 +103,17 @@ type streamError struct {
 
 // syncAll syncs one stream after the other. A stream that fails does not keep
 // the others from being synced.
-func syncAll(c *cli.Context, out *console, names []string, sync syncer) error {
-	o := syncOptions(c)
-	o.Progress = out.progress
-	defer out.end()
+func (w *syncWork) syncAll(ctx context.Context, out *screen, names []string, sync syncer) error {
+	o := w.options()
+	o.Progress = func(p mirror.Progress) { out.progress(&p) }
 	var failed []error
 	partial := false
 	results := []any{} // of *mirror.Result and streamError
 	for _, name := range names {
-		res, err := sync(c.Context, name, o)
-		out.end()
-		if err != nil && c.Context.Err() != nil {
-			failed = append(failed, &hinted{context.Cause(c.Context), "what was done is kept; the same command goes on from there"})
+		res, err := sync(ctx, name, o)
+		out.progress(nil)
+		if err != nil && ctx.Err() != nil {
+			failed = append(failed, &hinted{context.Cause(ctx), "what was done is kept; the same command goes on from there"})
 			break
 		}
 		if err != nil {
@@ -105,16 +123,16 @@ func syncAll(c *cli.Context, out *console, names []string, sync syncer) error {
 		}
 		results = append(results, res)
 		partial = partial || len(res.LeftOut) > 0
-		for _, w := range res.Warnings {
-			printLine(out, "oxbow: %s: warning: %s", name, w)
+		for _, warning := range res.Warnings {
+			printLine(out.stderr, "oxbow: %s: warning: %s", name, warning)
 		}
-		printLeftOut(out, res)
-		if !c.Bool("json") {
-			printResult(c.App.Writer, res)
+		printLeftOut(out.stderr, res)
+		if !w.JSON {
+			printResult(out.stdout, res)
 		}
 	}
-	if c.Bool("json") {
-		failed = append(failed, printJSON(c.App.Writer, results))
+	if w.JSON {
+		failed = append(failed, printJSON(out.stdout, results))
 	}
 	if err := errors.Join(failed...); err != nil || !partial {
 		return err

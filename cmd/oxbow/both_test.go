@@ -1,0 +1,75 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A changing command prints the same, on both outputs, and ends with the same
+// status whether it has the store to itself or a daemon does its work.
+func TestBothWays(t *testing.T) {
+	alone, asked := newSide(t), newSide(t)
+	asked.daemon(t)
+	ran := map[string]bool{}
+	for n, step := range bothSteps {
+		if step.change != nil {
+			step.change(alone)
+			step.change(asked)
+		}
+		want, got := alone.oxbow(step.args...), asked.oxbow(step.args...)
+		if want.Status != step.status {
+			t.Errorf("step %d, oxbow %q: status %d, want %d: %s", n, step.args, want.Status, step.status, want.Stderr)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("step %d, oxbow %q (-alone +asked):\n%s", n, step.args, diff)
+		}
+		ran[strings.Join(step.args[:2], " ")] = true
+	}
+	for name := range works {
+		if !ran[name] {
+			t.Errorf("`oxbow %s` has no step", name)
+		}
+	}
+}
+
+// bothSteps are run one after the other on the same store.
+var bothSteps = []struct {
+	change func(*side) // of the world, before
+	args   []string    // UPSTREAM and DIR are replaced
+	status int
+}{
+	{args: []string{"key", "generate"}, status: exitFailed},
+	{args: []string{"key", "generate", "--replace"}},
+	{args: []string{"key", "import", "DIR/upstream.gpg", "--replace"}, status: exitFailed},
+	{args: []string{"key", "import", "DIR/first.asc", "--replace"}},
+	{args: []string{"mirror", "sync"}, status: exitFailed},
+	{args: []string{"mirror", "sync", "UPSTREAM", "arch=riscv", "--keyring", "DIR/upstream.gpg"}, status: exitFailed},
+	{args: []string{"mirror", "sync", "UPSTREAM", "arch=amd64", "--max", "1", "--dry-run", "--keyring", "DIR/upstream.gpg"}},
+	{args: []string{"mirror", "sync", "UPSTREAM", "arch=amd64", "--max", "1", "--keyring", "DIR/upstream.gpg"}},
+	{args: []string{"mirror", "sync", "UPSTREAM", "--dry-run", "--json", "--keyring", "DIR/upstream.gpg"}},
+	{args: []string{"mirror", "sync", "UPSTREAM", "--keyring", "DIR/upstream.gpg"}},
+	{args: []string{"mirror", "sync", "stable"}},
+	{args: []string{"mirror", "sync", "--json"}},
+	{args: []string{"mirror", "sync", "stable", "other"}, status: exitFailed},
+	{change: (*side).day, args: []string{"mirror", "sync", "stable", "--dry-run"}},
+	{args: []string{"mirror", "sync", "stable", "--workers", "2"}},
+	{change: (*side).badDay, args: []string{"mirror", "sync"}, status: exitPartial},
+	{args: []string{"mirror", "sync", "--json"}, status: exitPartial},
+	{change: (*side).older, args: []string{"mirror", "sync"}, status: exitUnverified},
+	{args: []string{"mirror", "sync", "--allow-older", "stable"}},
+	{args: []string{"mirror", "sync", "UPSTREAM", "--name", "second", "--keyring", "DIR/upstream.gpg"}, status: exitFailed},
+	{args: []string{"mirror", "sync", "UPSTREAM", "--name", "second", "--path", "/second/", "--keyring", "DIR/upstream.gpg"}},
+	{args: []string{"store", "sweep", "--dry-run"}},
+	{args: []string{"store", "sweep", "--json"}},
+	{args: []string{"store", "sweep"}},
+	{args: []string{"mirror", "drop", "absent"}, status: exitFailed},
+	{args: []string{"mirror", "drop", "second", "--dry-run"}},
+	{args: []string{"mirror", "drop", "second", "--json"}},
+	{args: []string{"mirror", "drop", "second"}, status: exitFailed},
+	{args: []string{"store", "rebuild"}},
+	{args: []string{"store", "check"}},
+	{args: []string{"store", "check", "--deep", "--json"}},
+	{change: (*side).damage, args: []string{"store", "check", "--deep"}, status: exitFailed},
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+	"oxbow/proxy"
+	"oxbow/proxy/control"
+)
+
+// A daemon is what `oxbow serve` is once it has the store: the front end, and
+// what goes on beside it.
+type daemon struct {
+	o    *owner
+	log  *slog.Logger
+	ln   net.Listener
+	base string // URL of the front end
+
+	served atomic.Pointer[[]proxy.Stream]
+
+	mu        sync.Mutex       // guards the rest: one refresh at a time
+	announced map[string]error // what the log has told of streams: nil, that they are served
+}
+
+func newDaemon(o *owner, ln net.Listener) *daemon {
+	d := &daemon{o: o, log: o.log, ln: ln, base: "http://" + reachable(ln.Addr()), announced: map[string]error{}}
+	d.served.Store(new([]proxy.Stream))
+	return d
+}
+
+// refresh finds out anew which streams there are to serve. One that cannot be
+// read keeps no other from being served.
+func (d *daemon) refresh() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all, err := mirror.Streams(d.o.store.Files())
+	if err != nil {
+		d.log.Error("a stream is not served", "reason", err)
+	}
+	served := make([]proxy.Stream, len(all))
+	for i, st := range all {
+		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: cache.Published}
+	}
+	d.served.Store(&served)
+	for _, st := range all {
+		d.announce(st)
+	}
+}
+
+// announce logs what a client has to know of a stream, and when there is nothing to
+// serve, each time that this changes.
+func (d *daemon) announce(st mirror.Stream) {
+	_, err := d.o.store.Current(st.Name)
+	if said, before := d.announced[st.Name]; before && (said == nil) == (err == nil) {
+		return
+	}
+	d.announced[st.Name] = err
+	switch {
+	case errors.Is(err, cache.ErrNoSnapshot):
+		d.log.Warn("nothing published yet", "stream", st.Name)
+	case err != nil:
+		d.log.Error("the current snapshot cannot be read", "stream", st.Name, "reason", err)
+	default:
+		d.log.Info("serving", "stream", st.Name, "boot_source", d.base+st.Path)
+	}
+}
+
+// keyring returns what clients check signatures with. No key is needed to serve
+// what was signed before.
+func (d *daemon) keyring() []byte {
+	ring, err := mirror.Keyring(d.o.store.Files())
+	if err != nil {
+		d.log.Error("the keyring is not complete", "reason", err)
+	}
+	return ring
+}
+
+// greet logs where the front end is and what it lacks.
+func (d *daemon) greet() {
+	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return d.announced[st.Name] == nil })
+	if _, err := mirror.SiteKey(d.o.store.Files()); published && errors.Is(err, cache.ErrMiss) {
+		d.log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
+	}
+	if len(*d.served.Load()) == 0 {
+		d.log.Warn("the store has no stream to serve; `oxbow mirror sync URL` defines one")
+	}
+	d.log.Info("listening", "address", d.ln.Addr().String(), "keyring", d.base+"/-/keyring.gpg")
+}
+
+// serve serves until ctx ends. A signal is the way to end it, and no error.
+func (d *daemon) serve(ctx context.Context) error {
+	if err := d.run(ctx); err != nil {
+		return err
+	}
+	if _, ok := errors.AsType[control.Stop](context.Cause(ctx)); ok {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// run goes on until ctx ends or something fails. Then works that are done for
+// others are told to end, and running downloads may finish.
+func (d *daemon) run(ctx context.Context) error {
+	d.refresh()
+	d.greet()
+	srv := proxy.New(&proxy.Options{
+		Store:   d.o.store,
+		Streams: func() []proxy.Stream { return *d.served.Load() },
+		Keyring: d.keyring,
+		Log:     d.log,
+	})
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return srv.Serve(running, d.ln) })
+	g.Go(func() error {
+		watch(running, d.alive)
+		return nil
+	})
+	g.Go(func() error {
+		<-running.Done()
+		notify(sd.SdNotifyStopping, "STATUS=waiting for running downloads")
+		return d.o.stopOthers()
+	})
+	notify(sd.SdNotifyReady, fmt.Sprintf("STATUS=serving %s on %v", counted(len(*d.served.Load()), "stream"), d.ln.Addr()))
+	return g.Wait()
+}
+
+// alive returns when everything that a request needs has answered.
+func (d *daemon) alive() {
+	for _, st := range *d.served.Load() {
+		_, _ = d.o.store.Find(st.Name, st.View, "streams/v1/index.json") // that it answers is enough
+	}
+}

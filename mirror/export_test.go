@@ -1,0 +1,16 @@
+package mirror
+
+import (
+	"context"
+	"time"
+)
+
+// Step does what a turn of Run does, and waits for what it started.
+func (s *Scheduler) Step(ctx context.Context) {
+	s.start(ctx)
+	s.work.Wait()
+	s.save()
+}
+
+// SetCommandTime changes the bound of commands.
+func (s *Scheduler) SetCommandTime(d time.Duration) { s.commandTime = d }

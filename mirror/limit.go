@@ -1,0 +1,71 @@
+package mirror
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limited returns a client that shares the transport of c and takes at most that
+// many bytes a second from upstream, documents and files together; 0 is no limit.
+// Its connections are counted apart: they are held for hours, and who is not
+// limited must not wait for them.
+func (c *Client) Limited(bytesPerSecond int64) *Client {
+	if bytesPerSecond == 0 {
+		return c
+	}
+	l := newClient(c.opts, c.transport)
+	l.limit = newLimit(bytesPerSecond)
+	return l
+}
+
+// newLimit returns a limit that lets a tenth of a second pass at once: so reads stay
+// large, and what comes too early at the start soon does not count.
+func newLimit(bytesPerSecond int64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(bytesPerSecond/10, 1)))
+}
+
+// pace waits until n bytes that have arrived are within the limit. Meanwhile
+// upstream's next ones fill the connection's buffers, and then wait, too.
+func (b *body) pace(n int) error {
+	if b.limit == nil || n == 0 {
+		return nil
+	}
+	// Wait would refuse at once what a deadline of the context comes before.
+	wait := b.limit.ReserveN(time.Now(), n).Delay()
+	if wait == 0 {
+		return nil
+	}
+	b.allowed.pause()
+	defer b.allowed.resume()
+	return sleep(b.ctx, wait)
+}
+
+// An allowance is the time that a request may take. What it waits for our own limit
+// takes none of it. A nil allowance is without end.
+type allowance struct {
+	timer *time.Timer
+	left  time.Duration // when it was last resumed
+	since time.Time     // when that was
+}
+
+// allow ends a request by cancel, with cause, after d.
+func allow(d time.Duration, cancel context.CancelCauseFunc, cause error) *allowance {
+	return &allowance{timer: time.AfterFunc(d, func() { cancel(cause) }), left: d, since: time.Now()}
+}
+
+func (a *allowance) pause() {
+	if a != nil && a.timer.Stop() {
+		a.left -= time.Since(a.since)
+	}
+}
+
+func (a *allowance) resume() {
+	if a != nil {
+		a.since = time.Now()
+		a.timer.Reset(max(a.left, 0))
+	}
+}
+
+func (a *allowance) end() { a.timer.Stop() }
