@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // An Error is one thing that is wrong with a configuration file. Nothing in it
@@ -85,9 +86,20 @@ type place struct{ line, column int }
 // problem records that something is wrong at a place.
 func (r *reader) problem(at place, key, problem, remedy string) {
 	r.problems = append(r.problems, &Error{
-		File: r.file, Line: at.line, Column: at.column, Key: withoutSecrets(key),
-		Problem: withoutSecrets(problem), Remedy: withoutSecrets(remedy), excerpt: r.excerpt(at),
+		File: r.file, Line: at.line, Column: at.column, Key: oneLine(key),
+		Problem: oneLine(problem), Remedy: oneLine(remedy), excerpt: r.excerpt(at),
 	})
+}
+
+// oneLine returns a text as a message may have it: what it is made of may come
+// from the file, escaped.
+func oneLine(text string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, withoutSecrets(text))
 }
 
 // maxExcerpt bounds the characters that are shown of a line.

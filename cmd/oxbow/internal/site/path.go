@@ -55,7 +55,7 @@ func (r *reader) claim(d *definition, v value, p string) {
 		if whole := "/" + strings.Trim(p, "/") + "/"; whole != p && mirror.CheckPath(whole) == nil {
 			remedy = fmt.Sprintf("did you mean `%s`?", whole)
 		}
-		r.refuse(v, fmt.Sprintf("`%s`: %v", v.key, err), remedy)
+		r.refuse(v, err.Error(), remedy)
 		return
 	}
 	d.claims = append(d.claims, claim{p, d.Name, false, v, placeOfNode(v.node)})

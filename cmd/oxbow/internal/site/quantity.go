@@ -2,7 +2,6 @@ package site
 
 import (
 	"fmt"
-	"math"
 	"math/big"
 	"regexp"
 	"strconv"
@@ -60,7 +59,7 @@ func sizeText(n int64) string {
 
 // size returns a number of bytes.
 func (r *reader) size(v value, example string) (int64, bool) {
-	want := "a size up to 8191PiB in B, KiB, MiB, GiB, TiB (or kB, MB, GB, TB)"
+	const want = "bytes, or a size in KiB, MiB, GiB, TiB (of 1024) or kB, MB, GB, TB (of 1000), less than 8192PiB"
 	s, ok := r.text(v, want, example)
 	if !ok {
 		return 0, false
@@ -86,7 +85,11 @@ func (r *reader) number(v value, example string) int {
 	return int(n)
 }
 
-var durationSyntax = regexp.MustCompile(`^(?:([0-9]{1,5})w)?(?:([0-9]{1,5})d)?([0-9hms.µu]*)$`)
+// maxDuration is ten years, which nobody waits, and far from what time.Duration
+// cannot hold.
+const maxDuration = 520 * 7 * 24 * time.Hour
+
+var durationSyntax = regexp.MustCompile(`^(?:([0-9]{1,4})w)?(?:([0-9]{1,4})d)?([0-9hms.µu]*)$`)
 
 // parseDuration reads a duration as Go writes it, with weeks (w) and days (d),
 // of 24 hours each, in front.
@@ -98,16 +101,12 @@ func parseDuration(s string) (time.Duration, bool) {
 	const day = 24 * time.Hour
 	weeks, _ := strconv.Atoi(m[1])
 	days, _ := strconv.Atoi(m[2])
-	// Five digits each: 700,000 days would not fit, 100,000 do.
-	if weeks*7+days > 100_000 {
-		return 0, false
-	}
 	d := time.Duration(weeks*7+days) * day
 	if m[3] == "" {
-		return d, true
+		return d, d <= maxDuration
 	}
 	rest, err := time.ParseDuration(m[3])
-	if err != nil || rest > math.MaxInt64-d || m[3] == "0" {
+	if err != nil || m[3] == "0" || d > maxDuration || rest > maxDuration-d {
 		return 0, false
 	}
 	return d + rest, true
@@ -127,10 +126,7 @@ func durationText(d time.Duration) string {
 
 // duration returns a duration of at least some length.
 func (r *reader) duration(v value, least time.Duration, example string) (time.Duration, bool) {
-	want := "a duration of w, d, h, m, s"
-	if least > 0 {
-		want = fmt.Sprintf("a duration of %s or more", durationText(least))
-	}
+	want := fmt.Sprintf("a duration from %s to 520w", durationText(least))
 	s, ok := r.text(v, want, example)
 	if !ok {
 		return 0, false

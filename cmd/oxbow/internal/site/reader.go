@@ -76,7 +76,8 @@ func (r *reader) notMapping(v value, keys []string) {
 		r.problem(placeOfNode(v.node), "", fmt.Sprintf("the file is %s", found(v.node)), "want keys: "+quoted(keys))
 		return
 	}
-	r.problem(placeOfNode(v.node), v.path, fmt.Sprintf("`%s` is %s", v.key, found(v.node)), "want keys below it: "+quoted(keys))
+	at, problem := v.found()
+	r.problem(at, v.path, problem, "want keys below it: "+quoted(keys))
 }
 
 func (r *reader) unknownKey(at place, path, key string, keys []string) {
@@ -90,11 +91,20 @@ func (r *reader) unknownKey(at place, path, key string, keys []string) {
 // wrong records that a value is not what it has to be. The example is how it
 // could be written.
 func (r *reader) wrong(v value, want, example string) {
-	if t := v.node.GetToken(); t.Type == token.ImplicitNullType {
-		r.problem(v.at, v.path, fmt.Sprintf("`%s` has no value", v.key), fmt.Sprintf("remove it, or give it %s, as in `%s: %s`", want, v.key, example))
-		return
+	at, problem := v.found()
+	remedy := fmt.Sprintf("want %s, as in `%s: %s`", want, v.key, example)
+	if _, ok := pairsOf(v.node); ok { // the parser finds one in {a: [http://host:80]}
+		remedy += "; a text with a colon in it is quoted"
 	}
-	r.problem(placeOfNode(v.node), v.path, fmt.Sprintf("`%s` is %s", v.key, found(v.node)), fmt.Sprintf("want %s, as in `%s: %s`", want, v.key, example))
+	r.problem(at, v.path, problem, remedy)
+}
+
+// found says what a value is, and where.
+func (v value) found() (at place, problem string) {
+	if v.node.GetToken().Type == token.ImplicitNullType {
+		return v.at, fmt.Sprintf("`%s` has no value", v.key)
+	}
+	return placeOfNode(v.node), fmt.Sprintf("`%s` is %s", v.key, found(v.node))
 }
 
 // refuse records that a value, which is of the right form, cannot be taken.
@@ -123,7 +133,8 @@ func (r *reader) text(v value, want, example string) (string, bool) {
 
 // oneOf returns a scalar that has to be one of these words.
 func (r *reader) oneOf(v value, words ...string) string {
-	want := strings.Join(words, " or ")
+	last := len(words) - 1
+	want := strings.Join(words[:last], ", ") + " or " + words[last]
 	s, ok := r.text(v, want, words[0])
 	if ok && !slices.Contains(words, s) {
 		r.wrong(v, want, words[0])
@@ -215,6 +226,9 @@ func found(n ast.Node) string {
 	t := n.GetToken()
 	switch n := n.(type) {
 	case *ast.SequenceNode:
+		if len(n.Values) == 0 {
+			return "an empty list"
+		}
 		return "a list"
 	case *ast.MappingNode, *ast.MappingValueNode:
 		return "a mapping"

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"oxbow/mirror"
 	"oxbow/streams"
 )
@@ -13,6 +15,8 @@ const (
 	minLimit   = 16 << 10 // bytes a second; with less, upstream ends the connection before a file is there
 	minEvery   = time.Minute
 )
+
+const exampleURL = "https://images.maas.io/ephemeral-v3/stable"
 
 // A definition is a stream as it is read, with the places that are compared
 // with those of other streams.
@@ -27,6 +31,10 @@ func (r *reader) streams(v value) []Stream {
 	var all []Stream
 	var claims []claim
 	names := map[string]value{}
+	if _, ok := v.node.(*ast.SequenceNode); !ok {
+		r.wrong(v, "a list, each stream of it with a dash", "[{name: stable, upstream: ...}]")
+		return nil
+	}
 	for _, e := range r.list(v) {
 		d := r.stream(e)
 		all, claims = append(all, d.Stream), append(claims, d.claims...)
@@ -44,16 +52,15 @@ func (r *reader) streams(v value) []Stream {
 }
 
 func (r *reader) stream(v value) definition {
-	v.key = "streams"
+	v.key = v.path // an element has no key of its own
+	before := len(r.problems)
 	m := r.mapping(v, "name", "upstream", "keyring", "allow_unsigned", "path", "also", "kind", "maas", "select", "bootloaders",
 		"hold", "max_versions", "advertise", "offline", "keep", "sync", "limit")
 	if m == nil {
 		return definition{}
 	}
-	for _, need := range [][2]string{{"name", "stable"}, {"upstream", "https://images.maas.io/ephemeral-v3/stable"}} {
-		if m[need[0]].absent() {
-			r.problem(v.at, v.path, fmt.Sprintf("a stream has no `%s`", need[0]), fmt.Sprintf("give it one, as in `%s: %s`", need[0], need[1]))
-		}
+	if len(r.problems) == before { // else a key that is amiss may be the one that is mistyped
+		r.required(v, m)
 	}
 	var d definition
 	r.identity(&d, m)
@@ -63,6 +70,18 @@ func (r *reader) stream(v value) definition {
 	r.later(m)
 	d.Schedule = r.schedule(m["sync"])
 	return d
+}
+
+// required refuses a stream without the keys that no stream can do without.
+func (r *reader) required(v value, m fields) {
+	for _, need := range [][2]string{{"name", "stable"}, {"upstream", exampleURL}} {
+		if m[need[0]].absent() {
+			r.problem(v.at, v.path, fmt.Sprintf("a stream has no `%s`", need[0]), fmt.Sprintf("give it one, as in `%s: %s`", need[0], need[1]))
+		}
+	}
+	if len(r.list(m["select"])) == 0 && m["advertise"].absent() {
+		r.problem(v.at, v.path, "a stream has neither `select` nor `advertise: selected`", "without a selection everything of upstream is mirrored; say `advertise: selected` if that is wanted")
+	}
 }
 
 // identity reads what a stream is called, where it comes from and under which
@@ -82,16 +101,16 @@ func (r *reader) identity(d *definition, m fields) {
 // upstream reads the URLs of a stream and returns the path that it is served
 // under where nothing else is said.
 func (r *reader) upstream(d *definition, v value) (usual string) {
-	const example = "https://images.maas.io/ephemeral-v3/stable"
-	urls, at := r.texts(v, "a URL or a list of them", example)
+	const want = "a URL or a list of them"
+	urls, at := r.texts(v, want, exampleURL)
 	if len(r.list(v)) == 0 && !v.absent() {
-		r.wrong(v, "a URL or a list of them", example)
+		r.wrong(v, want, exampleURL)
 	}
 	for i, u := range urls {
 		s, err := mirror.NewStream(u)
 		switch {
 		case err != nil:
-			r.refuse(at[i], err.Error(), fmt.Sprintf("want one as in `upstream: %s`", example))
+			r.refuse(at[i], err.Error(), fmt.Sprintf("want one as in `upstream: %s`", exampleURL))
 			continue
 		case len(d.Upstream) == 0:
 			d.Index, usual = s.Index, s.Path
@@ -141,14 +160,8 @@ func (r *reader) wanted(d *definition, m fields) {
 		d.NoBootloaders = !on
 	}
 	d.Select = r.filters(m["select"])
-	switch r.oneOf(m["advertise"], "selected", "all") {
-	case "all":
+	if r.oneOf(m["advertise"], "selected", "all") == "all" {
 		r.refuse(m["advertise"], "`advertise: all` is not in this version, which publishes what is selected and nothing else", "say `advertise: selected`")
-	case "":
-		if len(r.list(m["select"])) == 0 && m["advertise"].absent() && !m["name"].absent() {
-			r.problem(m["name"].at, m["name"].path, fmt.Sprintf("stream `%s` has neither `select` nor `advertise: selected`", shortened(d.Name)),
-				"without a selection everything of upstream is mirrored; say `advertise: selected` if that is wanted")
-		}
 	}
 }
 
@@ -174,7 +187,8 @@ func (r *reader) bounds(d *definition, m fields) {
 
 // later reads the keys of what this version does not do.
 func (r *reader) later(m fields) {
-	if len(r.filters(m["hold"])) > 0 {
+	before := len(r.problems)
+	if len(r.filters(m["hold"])) > 0 && len(r.problems) == before {
 		r.refuse(m["hold"], "this version cannot hold versions back", "leave them out in `select`, as in `version_name!=20250718`, and remove the key")
 	}
 	if offline, _ := r.boolean(m["offline"]); offline {
@@ -192,8 +206,9 @@ func (r *reader) later(m fields) {
 
 // schedule reads when a stream is synced by itself.
 func (r *reader) schedule(v value) mirror.Schedule {
+	before := len(r.problems)
 	m := r.mapping(v, "every", "jitter", "at")
-	if m == nil {
+	if m == nil || len(r.problems) > before {
 		return mirror.Schedule{}
 	}
 	var s mirror.Schedule
