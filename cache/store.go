@@ -71,10 +71,10 @@ type Options struct {
 	Log *slog.Logger
 }
 
-const (
-	defaultReserve = 2 << 30
-	defaultBallast = 128 << 20
-)
+// DefaultReserve is [Options].Reserve where that is zero.
+const DefaultReserve = 2 << 30
+
+const defaultBallast = 128 << 20
 
 func (o *Options) withDefaults() Options {
 	var v Options
@@ -84,7 +84,7 @@ func (o *Options) withDefaults() Options {
 	if v.Owner == "" {
 		v.Owner = strings.Join(os.Args, " ")
 	}
-	v.Reserve = orDefault(v.Reserve, defaultReserve)
+	v.Reserve = orDefault(v.Reserve, DefaultReserve)
 	v.Ballast = orDefault(v.Ballast, defaultBallast)
 	if v.Now == nil {
 		v.Now = time.Now

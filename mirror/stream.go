@@ -122,12 +122,19 @@ func NewStream(rawURL string) (Stream, error) {
 	if u.Path == "" {
 		s.Path = "/" + s.Name + "/"
 	}
-	// Canonical retired the daily stream and redirects it; clients that do not
-	// follow redirects, and old configurations, still ask for it.
-	if strings.HasSuffix(s.Path, "/ephemeral-v3/stable/") {
-		s.Also = []string{strings.TrimSuffix(s.Path, "stable/") + "daily/"}
-	}
+	s.Also = Aliases(s.Path)
 	return s, nil
+}
+
+// Aliases returns the further paths that a stream served under path answers
+// where its definition does not say. Canonical retired the daily stream and
+// redirects it; clients that do not follow redirects, and old configurations,
+// still ask for it.
+func Aliases(path string) []string {
+	if tree, ok := strings.CutSuffix(path, "/ephemeral-v3/stable/"); ok {
+		return []string{tree + "/ephemeral-v3/daily/"}
+	}
+	return nil
 }
 
 // Validate reports the first thing wrong with the definition.
@@ -136,8 +143,8 @@ func (s Stream) Validate() error {
 		return fmt.Errorf("stream name %q is not usable: %s; give one with --name", s.Name, NameRule)
 	}
 	for _, p := range append([]string{s.Path}, s.Also...) {
-		if err := validServedPath(p); err != nil {
-			return fmt.Errorf("stream %s: %w", s.Name, err)
+		if err := CheckPath(p); err != nil {
+			return fmt.Errorf("stream %s: %w; give another with --path", s.Name, err)
 		}
 	}
 	if len(s.Upstream) == 0 {
@@ -167,12 +174,13 @@ func (s Stream) same(t Stream) bool {
 	return bytes.Equal(a, b)
 }
 
-func validServedPath(p string) error {
+// CheckPath says why no stream can be served under a path, if that is so.
+func CheckPath(p string) error {
 	switch inner := strings.Trim(p, "/"); {
 	case !strings.HasPrefix(p, "/") || !strings.HasSuffix(p, "/") || !fs.ValidPath(inner) || inner == "." || strings.ContainsAny(p, "\\%?#") || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return fmt.Errorf("path %q is not usable: a path begins and ends with a slash and has no empty, dot or escaped parts; give one with --path", p)
+		return fmt.Errorf("path %q is not usable: a path begins and ends with a slash and has no empty, dot or escaped parts", p)
 	case inner == "-" || strings.HasPrefix(inner, "-/"):
-		return fmt.Errorf("path %q is not usable: /-/ is oxbow's own; give another with --path", p)
+		return fmt.Errorf("path %q is not usable: /-/ is oxbow's own", p)
 	}
 	return nil
 }

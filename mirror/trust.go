@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"oxbow/streams"
@@ -16,6 +17,10 @@ var distKeyrings = []string{
 	"/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",
 	"/snap/maas/current/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",
 }
+
+// IsDistKeyring reports whether a file is one that is read at each sync of a
+// stream without a keyring of its own.
+func IsDistKeyring(file string) bool { return slices.Contains(distKeyrings, file) }
 
 // trust decides whether a document may be believed.
 type trust struct {

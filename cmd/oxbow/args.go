@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"oxbow/cmd/oxbow/internal/typo"
 )
 
 // arrange returns args, a command line with the program's name first, in the
@@ -145,41 +147,14 @@ func (a *arrangement) line() ([]string, error) {
 }
 
 func (a *arrangement) unknownFlag(word, name string) error {
-	for far := 1; far <= maxTypos; far++ {
-		for _, f := range a.known() {
-			if near := f.Names()[0]; distance(name, near) == far && far < len(near)/2 {
-				return a.usage("unknown flag %s; did you mean --%s?", word, near)
-			}
-		}
+	var known []string
+	for _, f := range a.known() {
+		known = append(known, f.Names()[0])
+	}
+	if meant := typo.Nearest(name, known); meant != "" {
+		return a.usage("unknown flag %s; did you mean --%s?", word, meant)
 	}
 	return a.usage("unknown flag %s", word)
-}
-
-// maxTypos is how many letters of a flag may be wrong for it to be suggested.
-const maxTypos = 2
-
-// distance is the number of letters to add, to remove, to replace or to swap
-// with their neighbour that make b of a.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		for j := range rows[i] {
-			switch {
-			case i == 0 || j == 0:
-				rows[i][j] = i + j
-				continue
-			case a[i-1] == b[j-1]:
-				rows[i][j] = rows[i-1][j-1]
-			default:
-				rows[i][j] = 1 + min(rows[i-1][j-1], rows[i-1][j], rows[i][j-1])
-			}
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
 }
 
 func (a *arrangement) usage(format string, args ...any) error {

@@ -60,7 +60,7 @@ var bothSteps = []struct {
 	{change: (*side).older, args: []string{"mirror", "sync"}, status: exitUnverified},
 	{args: []string{"mirror", "sync", "--allow-older", "stable"}},
 	{args: []string{"mirror", "sync", "UPSTREAM", "--name", "second", "--keyring", "DIR/upstream.gpg"}, status: exitFailed},
-	{args: []string{"mirror", "sync", "UPSTREAM", "--name", "second", "--path", "/second/", "--keyring", "DIR/upstream.gpg"}},
+	{args: []string{"mirror", "sync", "PLAIN", "--name", "second", "--path", "/second/", "--keyring", "DIR/plain.gpg"}},
 	{args: []string{"store", "sweep", "--dry-run"}},
 	{args: []string{"store", "sweep", "--json"}},
 	{args: []string{"store", "sweep"}},

@@ -78,16 +78,16 @@ func bashCompletion(commands []*cli.Command) string {
   case "$path" in
 %s  esac
   case "$path ${COMP_WORDS[COMP_CWORD]}" in
-  "oxbow mirror sync -"* | "oxbow mirror status -"* | "oxbow mirror drop -"* | "oxbow snapshot list -"* | "oxbow completion -"* | "oxbow key import -"*) ;;
+  "oxbow mirror sync -"* | "oxbow mirror status -"* | "oxbow mirror drop -"* | "oxbow snapshot list -"* | "oxbow completion -"* | "oxbow key import -"* | "oxbow config check -"*) ;;
   "oxbow mirror sync "* | "oxbow mirror status "* | "oxbow mirror drop "* | "oxbow snapshot list "*) words=$(%s) ;;
   "oxbow completion "*) words="bash zsh fish" ;;
-  "oxbow key import "*) words="" ;;
+  "oxbow key import "* | "oxbow config check "*) words="" ;;
   esac
   case "${COMP_WORDS[COMP_CWORD-1]}" in
   --log-level) words="debug info warn error" ;;
   --log-format) words="text json" ;;
   --type) words="ed25519 rsa4096" ;;
-  --keyring | --store) words="" ;;
+  --config | --keyring | --store) words="" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
 }

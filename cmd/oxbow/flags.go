@@ -5,6 +5,8 @@ import (
 	"log/slog"
 
 	"github.com/urfave/cli/v2"
+
+	"oxbow/cmd/oxbow/internal/site"
 )
 
 // commands returns every command, each with the flags that all of them take.
@@ -23,6 +25,9 @@ func commands() []*cli.Command {
 		{Name: "key", Usage: "the key that signs what this site publishes", Subcommands: []*cli.Command{
 			keyShowCommand(), keyExportCommand(), keyGenerateCommand(), keyImportCommand(),
 		}},
+		{Name: "config", Usage: "what the configuration file says", Subcommands: []*cli.Command{
+			configCheckCommand(), configShowCommand(), configInitCommand(),
+		}},
 		demoCommand(),
 		completionCommand(),
 		versionCommand(),
@@ -39,9 +44,10 @@ func commands() []*cli.Command {
 // finish gives a command what all of them have.
 func finish(c *cli.Command) {
 	if lookupFlag(c.Flags, "store") == nil {
-		c.Flags = append(c.Flags, &cli.StringFlag{Name: "store", Usage: "keep the store in `DIR`", Value: "/var/lib/oxbow", EnvVars: []string{"OXBOW_STORE"}})
+		c.Flags = append(c.Flags, &cli.StringFlag{Name: "store", Usage: "keep the store in `DIR`", Value: site.DefaultStore, EnvVars: []string{"OXBOW_STORE"}})
 	}
 	c.Flags = append(c.Flags,
+		&cli.StringFlag{Name: "config", Usage: "read the configuration from `FILE` (default: " + site.DefaultFile + ", if it is there)", EnvVars: []string{"OXBOW_CONFIG"}},
 		&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn, error (default: info for serve, warn elsewhere)", EnvVars: []string{"OXBOW_LOG_LEVEL"}},
 		&cli.StringFlag{Name: "log-format", Usage: "write the log as `FORMAT`: text, json", Value: "text", EnvVars: []string{"OXBOW_LOG_FORMAT"}},
 	)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/mirror"
 	"oxbow/proxy/control"
 )
@@ -83,6 +84,9 @@ func exitStatus(err error) int {
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
+	if _, ok := errors.AsType[*site.Error](err); ok {
+		return exitUsage
+	}
 	if _, ok := errors.AsType[control.Stop](err); ok {
 		return exitInterrupted
 	}
@@ -122,12 +126,17 @@ type hinted struct {
 func (e *hinted) Unwrap() error { return e.error }
 
 // report prints err, a line for each error in it, with a hint where there is one.
+// An indented line belongs to the error above it.
 func report(w io.Writer, err error) {
 	if _, said := errors.AsType[toldStatus](err); said || err == nil {
 		return
 	}
 	for line := range strings.Lines(err.Error()) {
-		printLine(w, "oxbow: %s", strings.TrimSuffix(line, "\n"))
+		prefix := "oxbow: "
+		if strings.HasPrefix(line, " ") {
+			prefix = ""
+		}
+		printLine(w, "%s%s", prefix, strings.TrimSuffix(line, "\n"))
 	}
 	if h := hint(err); h != "" {
 		fmt.Fprintf(w, "oxbow: hint: %s\n", h)
@@ -140,6 +149,9 @@ func hint(err error) string {
 	}
 	if e, ok := errors.AsType[*usageError](err); ok {
 		return fmt.Sprintf("see `%s --help`", e.command)
+	}
+	if _, ok := errors.AsType[*site.Error](err); ok {
+		return "" // it has its own
 	}
 	switch {
 	case errors.Is(err, mirror.ErrNoStream):

@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
+	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/proxy/control"
 )
 
@@ -23,7 +23,7 @@ func serveCommand() *cli.Command {
 		Name:  "serve",
 		Usage: "serve the store's streams over HTTP until told to end",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR`", Value: ":8080", EnvVars: []string{"OXBOW_LISTEN"}},
+			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR`", Value: site.DefaultListen, EnvVars: []string{"OXBOW_LISTEN"}},
 		},
 		Action: serve,
 	}
@@ -34,12 +34,8 @@ func serve(c *cli.Context) (err error) {
 		return err
 	}
 	addr := c.String("listen")
-	_, port, err := net.SplitHostPort(addr)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return usagef(c, "--listen is %q; it is HOST:PORT, or :PORT for all addresses of this machine", addr)
+	if err := site.CheckListen(addr); err != nil {
+		return usagef(c, "--listen is %q; %v", addr, err)
 	}
 	log, err := logger(c, c.App.ErrWriter, slog.LevelInfo)
 	if err != nil {
