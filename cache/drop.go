@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 )
 
-// ErrPinned: a snapshot is pinned. Unpin it first.
-var ErrPinned = errors.New("pinned")
+// ErrPinned: snapshots are pinned. Unpin them first.
+var ErrPinned = errors.New("it has pinned snapshots")
 
 // A DropPlan says what goes with a stream.
 type DropPlan struct {
@@ -129,7 +130,11 @@ func (s *Store) drop(ctx context.Context, stream string) error {
 		return err
 	}
 	if len(pinned) > 0 {
-		return fmt.Errorf("%w: its snapshot %.12s, and %d others", ErrPinned, pinned[0], len(pinned)-1)
+		ids := make([]string, len(pinned))
+		for i, id := range pinned {
+			ids[i] = id.String()[:12]
+		}
+		return fmt.Errorf("%w: %s; unpin them first", ErrPinned, strings.Join(ids, " "))
 	}
 	records, err := s.index.records(ctx)
 	if err != nil {

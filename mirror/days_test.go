@@ -217,9 +217,9 @@ func TestSyncAfterOutage(t *testing.T) {
 	}
 	s.upstream.SetFault(nil)
 	s.mustSync()
-	last, err := mirror.LastSync(s.store.Files(), stable)
-	if err != nil || last.Outcome != mirror.OutcomeDone {
-		t.Errorf("last sync: %+v, %v", last, err)
+	st, err := mirror.ReadStatus(s.store.Files(), stable)
+	if err != nil || st.Last.Outcome != mirror.OutcomeDone {
+		t.Errorf("last sync: %+v, %v", st.Last, err)
 	}
 }
 

@@ -14,6 +14,11 @@
 //     the hour, and a new date means new work for them.
 //   - Nothing is written when nothing is new.
 //
+// A [Scheduler] syncs streams by itself: every so often or at a time of the day, again
+// after a failure, and at once when a run was missed. What it knows is kept in
+// STORE/schedule.json, for reading commands and the next process; lost, every stream
+// with a schedule is due.
+//
 // The state of a stream, STORE/streams/<name>.json, is its definition, the
 // upstream state accepted last and how the last sync ended. It is written after
 // the switch to a new snapshot; lost, it costs the next sync some requests.

@@ -48,7 +48,7 @@ func (m *Mirror) DropPlan(ctx context.Context, name string) (*Dropped, error) {
 func (m *Mirror) Drop(ctx context.Context, name string) (*Dropped, error) {
 	end, err := m.begin(ctx, name, false)
 	if err != nil {
-		return nil, fmt.Errorf("cannot drop it: %w", err)
+		return nil, err
 	}
 	defer end()
 	d, err := m.DropPlan(ctx, name)

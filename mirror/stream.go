@@ -265,15 +265,6 @@ func Streams(f *cache.Files) ([]Stream, error) {
 	return all, errors.Join(unreadable...)
 }
 
-// LastSync returns how the last sync of a stream ended; nil if there was none.
-func LastSync(f *cache.Files, name string) (*Last, error) {
-	st, err := readState(f, name)
-	if err != nil {
-		return nil, err
-	}
-	return st.Last, nil
-}
-
 func readState(f *cache.Files, name string) (*state, error) {
 	data, err := f.ReadState(name)
 	if errors.Is(err, cache.ErrMiss) {

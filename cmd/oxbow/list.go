@@ -30,11 +30,12 @@ type definitionView struct {
 	Select        []string        `json:"select"`
 	NoBootloaders bool            `json:"no_bootloaders"`
 	MaxVersions   int             `json:"max_versions"` // 0: all
+	Limit         int64           `json:"limit"`        // bytes a second; 0: none
 }
 
 func viewDefinition(s mirror.Stream) definitionView {
 	return definitionView{s.Name, upstreams(s), s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
-		s.Kind, s.Profile, append([]string{}, s.Select...), s.NoBootloaders, s.MaxVersions}
+		s.Kind, s.Profile, append([]string{}, s.Select...), s.NoBootloaders, s.MaxVersions, s.Limit}
 }
 
 // upstreams returns the URLs of s without user and password.

@@ -2,12 +2,11 @@ package main
 
 import (
 	"errors"
-	"slices"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"oxbow/cache"
 	"oxbow/mirror"
 )
 
@@ -28,6 +27,13 @@ type streamStatus struct {
 	Bytes     int64        `json:"bytes"` // on disk, some of which other snapshots may share
 	Kept      int          `json:"kept"`  // snapshots, the current one included
 	LastSync  *mirror.Last `json:"last_sync,omitempty"`
+
+	Age           int64     `json:"age"` // of the current snapshot, in seconds
+	LastAttempt   time.Time `json:"last_attempt,omitzero"`
+	LastGood      time.Time `json:"last_good,omitzero"`
+	Failures      int       `json:"failures"`                // in a row
+	NextRun       time.Time `json:"next_run,omitzero"`       // absent: only by command; in the past: due
+	UpstreamIndex time.Time `json:"upstream_index,omitzero"` // the date of the one accepted last
 }
 
 func mirrorStatus(c *cli.Context) error {
@@ -43,50 +49,66 @@ func mirrorStatus(c *cli.Context) error {
 	if len(names) == 0 {
 		return unreadable
 	}
-	all, _ := mirror.Streams(files) // what cannot be read is told by names
+	now := time.Now()
 	found := []streamStatus{}
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(s mirror.Stream) bool { return s.Name == name })
-		if i < 0 {
+		st, err := mirror.ReadStatus(files, name)
+		if errors.Is(err, mirror.ErrNoStream) {
 			continue // dropped meanwhile
 		}
-		st, err := statusOf(files, all[i])
 		if err != nil {
 			return err
 		}
-		found = append(found, st)
+		found = append(found, viewStatus(st, now))
 	}
 	if c.Bool("json") {
 		return errors.Join(printJSON(c.App.Writer, found), unreadable)
 	}
-	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "FILES", "SIZE", "KEPT", "LAST SYNC")
+	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "AGE", "FILES", "SIZE", "KEPT", "NEXT RUN", "LAST SYNC")
 	for _, st := range found {
 		snapshot := "-"
 		if st.Snapshot != "" {
 			snapshot = st.Snapshot[:12]
 		}
-		t.row(st.Stream, snapshot, stamp(st.Published), st.Files, iec(st.Bytes), st.Kept, lastSync(st.LastSync))
+		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, nextRun(st.NextRun, now), lastSync(st.LastSync))
 	}
 	return errors.Join(t.flush(), unreadable)
 }
 
-func statusOf(files *cache.Files, s mirror.Stream) (streamStatus, error) {
-	st := streamStatus{Stream: s.Name, Path: s.Path}
-	last, err := mirror.LastSync(files, s.Name)
-	if err != nil {
-		return st, err
+func viewStatus(s mirror.Status, now time.Time) streamStatus {
+	v := streamStatus{Stream: s.Stream, Path: s.Path, Snapshot: s.Snapshot, Published: s.Published, Files: s.Files, Bytes: s.Bytes, Kept: s.Kept,
+		LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
+	if s.Snapshot != "" {
+		v.Age = int64(max(now.Sub(s.Published), 0) / time.Second)
 	}
-	st.LastSync = last
-	kept, err := files.Snapshots(s.Name)
-	if errors.Is(err, cache.ErrNoSnapshot) {
-		return st, nil
+	return v
+}
+
+// age renders the age of what is served in its largest unit.
+func age(st streamStatus) string {
+	if st.Snapshot == "" {
+		return "-"
 	}
-	if err != nil {
-		return st, err
+	for _, unit := range []struct {
+		seconds int64
+		name    string
+	}{{86400, "d"}, {3600, "h"}, {60, "m"}} {
+		if st.Age >= 2*unit.seconds {
+			return strconv.FormatInt(st.Age/unit.seconds, 10) + unit.name
+		}
 	}
-	current := kept[0]
-	st.Snapshot, st.Published, st.Files, st.Bytes, st.Kept = current.ID.String(), current.Created, current.Items, current.Bytes, len(kept)
-	return st, nil
+	return strconv.FormatInt(st.Age, 10) + "s"
+}
+
+// nextRun renders when a stream is synced next by its schedule.
+func nextRun(at, now time.Time) string {
+	switch {
+	case at.IsZero():
+		return "-"
+	case !at.After(now):
+		return "due"
+	}
+	return stamp(at)
 }
 
 func lastSync(l *mirror.Last) string {
