@@ -15,10 +15,10 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// The parser takes time that grows with the square of these: half a second at
-// these bounds, which leave room for a thousand streams.
+// The parser takes time that grows with the square of these: a tenth of a second at
+// these bounds, which leave room for hundreds of streams.
 const (
-	maxTokens = 50_000
+	maxTokens = 20_000
 	maxNested = 16
 )
 
@@ -179,11 +179,12 @@ var syntaxTexts = []struct{ part, problem, remedy string }{
 
 // syntax records what the parser could not make out.
 func (r *reader) syntax(err error) {
-	var at place
-	text := err.Error()
-	if e, ok := errors.AsType[yaml.Error](err); ok {
-		at, text = placeOf(e.GetToken()), e.GetMessage()
+	e, ok := errors.AsType[yaml.Error](err)
+	if !ok {
+		r.problem(place{}, "", "this is not YAML: "+err.Error(), "")
+		return
 	}
+	at, text := placeOf(e.GetToken()), e.GetMessage() // without the source, which may hold secrets
 	for _, s := range syntaxTexts {
 		if strings.Contains(text, s.part) {
 			r.problem(at, "", s.problem, s.remedy)

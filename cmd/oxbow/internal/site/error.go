@@ -71,6 +71,9 @@ func (r *reader) errors() error {
 	slices.SortStableFunc(all, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
+	for _, e := range all[:min(len(all), maxProblems)] {
+		e.excerpt = r.excerpt(place{e.Line, e.Column})
+	}
 	if len(all) == 1 {
 		return all[0]
 	}
@@ -87,19 +90,33 @@ type place struct{ line, column int }
 func (r *reader) problem(at place, key, problem, remedy string) {
 	r.problems = append(r.problems, &Error{
 		File: r.file, Line: at.line, Column: at.column, Key: oneLine(key),
-		Problem: oneLine(problem), Remedy: oneLine(remedy), excerpt: r.excerpt(at),
+		Problem: oneLine(problem), Remedy: oneLine(remedy),
 	})
 }
 
-// oneLine returns a text as a message may have it: what it is made of may come
-// from the file, escaped.
+// maxText bounds the characters of a problem or a remedy, of which a value may
+// be part.
+const maxText = 1000
+
+// oneLine returns a text as a message may have it: without secrets, without the
+// control characters that a value may have escaped, and not too long.
 func oneLine(text string) string {
-	return strings.Map(func(c rune) rune {
+	text = strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) {
 			return unicode.ReplacementChar
 		}
 		return c
 	}, withoutSecrets(text))
+	return cut(text, maxText)
+}
+
+// cut returns a text of at most n characters.
+func cut(text string, n int) string {
+	r := []rune(text)
+	if len(r) <= n {
+		return text
+	}
+	return string(r[:n-1]) + "…"
 }
 
 // maxExcerpt bounds the characters that are shown of a line.

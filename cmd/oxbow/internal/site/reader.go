@@ -245,12 +245,6 @@ func found(n ast.Node) string {
 // maxShown bounds the characters of a value that a message repeats.
 const maxShown = 60
 
-func shortened(s string) string {
-	r := []rune(withoutSecrets(s))
-	if len(r) <= maxShown {
-		return string(r)
-	}
-	return string(r[:maxShown-1]) + "…"
-}
+func shortened(s string) string { return cut(withoutSecrets(s), maxShown) }
 
 func quoted(keys []string) string { return "`" + strings.Join(keys, "`, `") + "`" }

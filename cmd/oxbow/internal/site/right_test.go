@@ -374,14 +374,16 @@ func TestRead(t *testing.T) {
 
 // What is made to keep the parser busy is refused in time.
 func TestBusyParser(t *testing.T) {
+	const length = 128 << 10
 	for name, text := range map[string]string{
-		"lists":       strings.Repeat("[", maxFile),
-		"mappings":    strings.Repeat("{a: ", maxFile/4),
-		"dashes":      strings.Repeat("- ", maxFile/2),
-		"anchors":     strings.Repeat("&a ", maxFile/3),
-		"keys":        strings.Repeat("k: v\n", maxFile/5),
-		"open quote":  "a: \"" + strings.Repeat("x\n", maxFile/2-2),
+		"lists":       strings.Repeat("[", length),
+		"mappings":    strings.Repeat("{a: ", length/4),
+		"dashes":      strings.Repeat("- ", length/2),
+		"anchors":     strings.Repeat("&a ", length/3),
+		"keys":        strings.Repeat("k: v\n", length/5),
+		"open quote":  "a: \"" + strings.Repeat("x\n", length/2),
 		"indents":     indents(1300),
+		"long line":   "{" + strings.Repeat("k: http://u:p@h, ", maxTokens/4-1) + "}",
 		"most tokens": strings.Repeat("k: v\n", maxTokens/3-1),
 	} {
 		began := time.Now()

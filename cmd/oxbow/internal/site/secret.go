@@ -2,9 +2,9 @@ package site
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // bareUser is what stands before the host of a URL whose scheme was forgotten.
@@ -54,28 +54,32 @@ func halfUser(rest string) int {
 }
 
 // withoutSecrets returns a text with "…" in the place of each user and password.
-func withoutSecrets(text string) string {
-	all := secrets(text)
-	for _, s := range slices.Backward(all) {
-		text = text[:s[0]] + "…" + text[s[1]:]
+func withoutSecrets(text string) string { return without(text, secrets(text)) }
+
+// without returns a text with "…" in the place of each of these parts.
+func without(text string, parts [][2]int) string {
+	var b strings.Builder
+	from := 0
+	for _, p := range parts {
+		b.WriteString(text[from:p[0]] + "…")
+		from = p[1]
 	}
-	return text
+	return b.String() + text[from:]
 }
 
 // mask is withoutSecrets for a line of which a column is to be marked. It
 // returns the column where that is then.
 func mask(line []rune, column int) ([]rune, int) {
-	before := withoutSecrets(string(line))
-	all := secrets(string(line))
-	marked := len(string(line[:column]))
+	text, marked := string(line), len(string(line[:column]))
+	all := secrets(text)
 	shift := 0
 	for _, s := range all {
-		switch hidden := []rune(string(line)[s[0]:s[1]]); {
+		switch {
 		case s[1] <= marked:
-			shift += len(hidden) - 1
+			shift += utf8.RuneCountInString(text[s[0]:s[1]]) - 1
 		case s[0] < marked:
-			shift += len([]rune(string(line)[s[0]:marked]))
+			shift += utf8.RuneCountInString(text[s[0]:marked])
 		}
 	}
-	return []rune(before), column - shift
+	return []rune(without(text, all)), column - shift
 }
