@@ -56,7 +56,12 @@ func TestSurface(t *testing.T) {
 		"squashfs": item.Digest.String(), "gone": gone.Digest.String(), "index": index.Digest.String(),
 		"old": oldID.String(), "new": newID.String(), "old12": oldID.String()[:12], "item": "/ephemeral-v3/stable/" + path,
 	}
-	scripts, err := filepath.Glob("testdata/*.txt")
+	runScripts(t, addr, "testdata/*.txt", values)
+}
+
+// runScripts runs the scripts that match pattern.
+func runScripts(t *testing.T, addr, pattern string, values map[string]string) {
+	scripts, err := filepath.Glob(pattern)
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
