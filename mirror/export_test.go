@@ -14,3 +14,9 @@ func (s *Scheduler) Step(ctx context.Context) {
 
 // SetCommandTime changes the bound of commands.
 func (s *Scheduler) SetCommandTime(d time.Duration) { s.commandTime = d }
+
+// Next returns the parts of a Standing that most tests look at.
+func (s *Scheduler) Next(name string) (time.Time, int) {
+	st := s.Standing(name)
+	return st.Next, st.Failures
+}

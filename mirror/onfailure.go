@@ -20,12 +20,12 @@ const (
 	leftoverTime  = time.Second
 )
 
-// onFailure runs the operator's command after a sync that ended with e. It does not end
+// onFailure runs the operator's command line after a sync that ended with e. It does not end
 // with ctx: who is told of failures is told of the last one before a shutdown, too.
-func (s *Scheduler) onFailure(ctx context.Context, e Event, st *scheduled) {
+func (s *Scheduler) onFailure(ctx context.Context, line string, e Event, st *scheduled) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.commandTime, fmt.Errorf("it took longer than %v", s.commandTime))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", s.o.OnFailure)
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", line)
 	cmd.Env = append(s.facts(e, st), inherited("PATH", "HOME", "LANG")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

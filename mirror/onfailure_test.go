@@ -31,7 +31,7 @@ type failing struct {
 func newFailing(s *site, command string, now time.Time) *failing {
 	f := &failing{site: s, now: now, fail: errors.New("down")}
 	f.sched = mirror.NewScheduler(mirror.SchedulerOptions{
-		Store: s.store, OnFailure: command, Now: func() time.Time { return f.now }, Rand: func() float64 { return 0 },
+		Store: s.store, OnFailure: func() string { return command }, Now: func() time.Time { return f.now }, Rand: func() float64 { return 0 },
 		Sync: func(context.Context, string) (*mirror.Result, error) { return f.res, f.fail },
 		Log:  slog.New(slog.NewTextHandler(&f.log, nil)),
 	})
@@ -143,7 +143,9 @@ func TestOnFailureBlocksNobody(t *testing.T) {
 	var mu sync.Mutex
 	var began []string
 	s := mirror.NewScheduler(mirror.SchedulerOptions{
-		OnFailure: "touch " + dir + "/began-$OXBOW_STREAM; while [ ! -e " + dir + "/go ]; do sleep 0.02; done; echo $OXBOW_STREAM >>" + dir + "/done",
+		OnFailure: func() string {
+			return "touch " + dir + "/began-$OXBOW_STREAM; while [ ! -e " + dir + "/go ]; do sleep 0.02; done; echo $OXBOW_STREAM >>" + dir + "/done"
+		},
 		Sync: func(_ context.Context, name string) (*mirror.Result, error) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -23,15 +23,15 @@ type SchedulerOptions struct {
 	// process. If nil, nothing is kept.
 	Store *cache.Store
 
-	// OnFailure is a command line for /bin/sh, run after each scheduled sync that
+	// OnFailure returns a command line for /bin/sh, run after each scheduled sync that
 	// failed or left something out. Its environment is PATH, HOME and LANG of this
 	// process, which may have secrets in others, and the facts: OXBOW_STREAM,
 	// OXBOW_OUTCOME (failed or partial), OXBOW_REASON (one line), OXBOW_FAILURES (in a
 	// row), OXBOW_TIME (RFC 3339, as all times), OXBOW_SNAPSHOT (that is served),
 	// OXBOW_PUBLISHED (when it was), OXBOW_AGE (since then, in seconds), OXBOW_NEXT (the
 	// next try) and OXBOW_UPSTREAM (URLs without passwords); what is not known is
-	// empty. It is ended after a minute. If empty, nothing is run.
-	OnFailure string
+	// empty. It is ended after a minute. If nil, or the line is empty, nothing is run.
+	OnFailure func() string
 
 	// Now is the clock; the days and times of the day of schedules are those of its
 	// location. If nil, [time.Now] is used.
@@ -92,6 +92,9 @@ func NewScheduler(o SchedulerOptions) *Scheduler {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
+	if o.OnFailure == nil {
+		o.OnFailure = func() string { return "" }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -148,17 +151,24 @@ func (s *Scheduler) empty(name string) bool {
 	return errors.Is(err, cache.ErrNoSnapshot)
 }
 
-// Next returns when the next run of a stream is due, and how many syncs failed in a
-// row, or left out what may still come. The time is zero for never, and may be in the
-// past.
-func (s *Scheduler) Next(name string) (time.Time, int) {
+// A Standing is how the syncs of a stream stand.
+type Standing struct {
+	Attempt  time.Time // end of the last one; zero: none is known
+	Good     time.Time // end of the last good one
+	Next     time.Time // when the next is due, may be in the past; zero: never by itself
+	Failures int       // in a row that failed, or left out what may still come
+	Reason   string    // why the last one failed, or what it left out
+}
+
+// Standing returns how the syncs of a stream stand.
+func (s *Scheduler) Standing(name string) Standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.streams[name]
 	if st == nil {
-		return time.Time{}, 0
+		return Standing{}
 	}
-	return st.record.Next, st.Failures
+	return Standing{st.Attempt, st.Good, st.record.Next, st.Failures, st.Reason}
 }
 
 // Note takes down the end of a sync, so that those asked for by hand count as
@@ -176,6 +186,7 @@ func (s *Scheduler) Note(e Event) {
 		return
 	}
 	s.take(st, e)
+	s.logEnd(e, st)
 	s.signal()
 }
 
@@ -282,9 +293,12 @@ func (s *Scheduler) start(ctx context.Context) time.Duration {
 
 // run syncs a stream, and runs the command if that went wrong.
 func (s *Scheduler) run(ctx context.Context, name string, st *scheduled) {
+	began := s.o.Now()
 	res, err := s.o.Sync(ctx, name)
-	if e, ended := s.ended(ctx, name, st, res, err); ended && e.Outcome != OutcomeDone && s.o.OnFailure != "" {
-		s.onFailure(ctx, e, st)
+	if e, ended := s.ended(ctx, name, st, began, res, err); ended && e.Outcome != OutcomeDone {
+		if line := s.o.OnFailure(); line != "" {
+			s.onFailure(ctx, line, e, st)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -294,7 +308,7 @@ func (s *Scheduler) run(ctx context.Context, name string, st *scheduled) {
 
 // ended takes down how a sync of the scheduler ended. It reports false for one that
 // was none: interrupted, or refused because somebody else syncs the stream.
-func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, res *Result, err error) (Event, bool) {
+func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began time.Time, res *Result, err error) (Event, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.syncing = false
@@ -303,6 +317,7 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, res *
 	if errors.Is(err, ErrSyncing) {
 		if st.noted != nil { // it has ended meanwhile
 			s.take(st, *st.noted)
+			s.logEnd(*st.noted, st)
 		} else {
 			st.record.Next = s.now().Add(busyPause)
 		}
@@ -312,6 +327,7 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, res *
 		return Event{}, false
 	}
 	e := newEvent(name, s.now(), res, err)
+	e.Duration = e.Time.Sub(began)
 	s.take(st, e)
 	s.logEnd(e, st)
 	return e, true
@@ -324,7 +340,7 @@ func (s *Scheduler) logEnd(e Event, st *scheduled) {
 	case OutcomePartial:
 		s.o.Log.Warn("sync left something out", "stream", e.Stream, "snapshot", e.Snapshot, "reason", e.Reason, "next", st.record.Next)
 	default:
-		s.o.Log.Info("synced", "stream", e.Stream, "snapshot", e.Snapshot, "changed", e.Changed, "fetched_bytes", e.Fetched.Bytes, "next", st.record.Next)
+		s.o.Log.Info("synced", "stream", e.Stream, "snapshot", e.Snapshot, "changed", e.Changed, "files", e.Fetched.Files, "bytes", e.Fetched.Bytes, "seconds", e.Duration.Seconds(), "next", st.record.Next)
 	}
 }
 

@@ -41,8 +41,12 @@ type console struct {
 const lineEvery = 5 * time.Second
 
 func newConsole(w io.Writer) *console {
+	return &console{w: w, term: onTerminal(w), now: time.Now}
+}
+
+func onTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return &console{w: w, term: ok && term.IsTerminal(int(f.Fd())), now: time.Now}
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // Write prints p, whole lines, above the bar if there is one.

@@ -14,45 +14,77 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"oxbow/cache"
+	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/mirror"
 	"oxbow/proxy"
 	"oxbow/proxy/control"
 )
 
-// A daemon is what `oxbow serve` is once it has the store: the front end, and
-// what goes on beside it.
+// A daemon is what `oxbow serve` is once it has the store: the front end, the
+// schedule, and what goes on beside them.
 type daemon struct {
-	o    *owner
-	log  *slog.Logger
-	ln   net.Listener
-	base string // URL of the front end
+	o         *owner
+	log       *slog.Logger
+	ln        net.Listener
+	base      string // URL of the front end
+	front     front
+	scheduler *mirror.Scheduler
 
-	served atomic.Pointer[[]proxy.Stream]
+	// reread finds out anew what the configuration says. If nil, there is none.
+	reread func() (place, error)
+
+	site    atomic.Pointer[site.Site] // in force
+	served  atomic.Pointer[[]proxy.Stream]
+	refused atomic.Pointer[string] // why the configuration was refused last; nil: it was not
 
 	mu        sync.Mutex       // guards the rest: one refresh at a time
 	announced map[string]error // what the log has told of streams: nil, that they are served
 }
 
-func newDaemon(o *owner, ln net.Listener) *daemon {
-	d := &daemon{o: o, log: o.log, ln: ln, base: "http://" + reachable(ln.Addr()), announced: map[string]error{}}
+// newDaemon makes the daemon of an owner that does not listen yet.
+func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
+	d := &daemon{o: o, log: o.log, ln: ln, base: f.scheme() + "://" + reachable(ln.Addr()), front: f, announced: map[string]error{}}
+	d.site.Store(s)
 	d.served.Store(new([]proxy.Stream))
+	d.scheduler = mirror.NewScheduler(mirror.SchedulerOptions{
+		Sync: func(ctx context.Context, name string) (*mirror.Result, error) {
+			return o.mirror.Sync(ctx, name, mirror.SyncOptions{})
+		},
+		Store:     o.store,
+		OnFailure: func() string { return d.site.Load().Serve.OnFailure },
+		Log:       o.log,
+	})
+	o.synced = func(e mirror.Event) {
+		d.front.metrics.Synced(e)
+		d.scheduler.Note(e)
+		d.refresh()
+	}
+	o.commanded = func(command string, status int) {
+		d.front.metrics.Command(command, status)
+		d.refresh()
+	}
 	return d
 }
 
-// refresh finds out anew which streams there are to serve. One that cannot be
-// read keeps no other from being served.
+// refresh finds out anew which streams there are to serve and to sync. One that
+// cannot be read keeps no other from it.
 func (d *daemon) refresh() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all, err := mirror.Streams(d.o.store.Files())
+	all, err := d.o.mirror.Served()
 	if err != nil {
 		d.log.Error("a stream is not served", "reason", err)
 	}
 	served := make([]proxy.Stream, len(all))
+	schedules := make(map[string]mirror.Schedule, len(all))
+	configured := d.site.Load()
 	for i, st := range all {
 		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: cache.Published}
+		def, _ := configured.Stream(st.Name) // the others are synced by command
+		schedules[st.Name] = def.Schedule
 	}
 	d.served.Store(&served)
+	d.scheduler.Set(schedules)
 	for _, st := range all {
 		d.announce(st)
 	}
@@ -88,6 +120,9 @@ func (d *daemon) keyring() []byte {
 
 // greet logs where the front end is and what it lacks.
 func (d *daemon) greet() {
+	for _, w := range d.site.Load().Warnings {
+		d.log.Warn(w)
+	}
 	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return d.announced[st.Name] == nil })
 	if _, err := mirror.SiteKey(d.o.store.Files()); published && errors.Is(err, cache.ErrMiss) {
 		d.log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
@@ -109,30 +144,46 @@ func (d *daemon) serve(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// run goes on until ctx ends or something fails. Then works that are done for
-// others are told to end, and running downloads may finish.
+// run goes on until ctx ends or something fails. Then syncs and works that are done
+// for others are told to end, and running downloads may finish.
 func (d *daemon) run(ctx context.Context) error {
 	d.refresh()
 	d.greet()
 	srv := proxy.New(&proxy.Options{
-		Store:   d.o.store,
-		Streams: func() []proxy.Stream { return *d.served.Load() },
-		Keyring: d.keyring,
-		Log:     d.log,
+		Store:       d.o.store,
+		Streams:     func() []proxy.Stream { return *d.served.Load() },
+		Keyring:     d.keyring,
+		Certificate: d.front.certificate,
+		Tokens:      d.front.tokens,
+		Metrics:     d.front.metrics,
+		Syncs:       d.syncs,
+		Notes:       d.notes,
+		Log:         d.log,
 	})
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Serve(running, d.ln) })
-	g.Go(func() error {
-		watch(running, d.alive)
-		return nil
-	})
+	for _, beside := range []func(context.Context){
+		func(ctx context.Context) { _ = d.scheduler.Run(ctx) }, // that ctx ended
+		func(ctx context.Context) { watch(ctx, d.alive) },
+		d.reloads,
+	} {
+		g.Go(func() error {
+			beside(running)
+			return nil
+		})
+	}
 	g.Go(func() error {
 		<-running.Done()
 		notify(sd.SdNotifyStopping, "STATUS=waiting for running downloads")
 		return d.o.stopOthers()
 	})
-	notify(sd.SdNotifyReady, fmt.Sprintf("STATUS=serving %s on %v", counted(len(*d.served.Load()), "stream"), d.ln.Addr()))
+	d.ready()
 	return g.Wait()
+}
+
+// ready tells systemd that requests are answered.
+func (d *daemon) ready() {
+	notify(sd.SdNotifyReady, fmt.Sprintf("STATUS=serving %s on %v", counted(len(*d.served.Load()), "stream"), d.ln.Addr()))
 }
 
 // alive returns when everything that a request needs has answered.
@@ -140,4 +191,19 @@ func (d *daemon) alive() {
 	for _, st := range *d.served.Load() {
 		_, _ = d.o.store.Find(st.Name, st.View, "streams/v1/index.json") // that it answers is enough
 	}
+}
+
+// syncs says how the syncs of a stream stand.
+func (d *daemon) syncs(stream string) proxy.SyncState {
+	s := d.scheduler.Standing(stream)
+	index, _ := mirror.AcceptedIndex(d.o.store.Files(), stream) // of a stream that is just dropped: none
+	return proxy.SyncState{LastAttempt: s.Attempt, LastGood: s.Good, Next: s.Next, Failures: s.Failures, Reason: s.Reason, UpstreamIndex: index}
+}
+
+// notes says what an operator should know beside the state of the streams.
+func (d *daemon) notes() []string {
+	if refused := d.refused.Load(); refused != nil {
+		return []string{"the configuration was refused at the last reload, and the one before is in force: " + *refused}
+	}
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
+	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/mirror"
 	"oxbow/streams/streamstest"
 )
@@ -144,11 +145,11 @@ func demoServe(c *cli.Context, o *owner, v *demoView) error {
 			return errors.Join(err, ln.Close())
 		}
 		fmt.Fprintln(c.App.ErrWriter, "oxbow: serving the demo until Ctrl-C")
-		return newDaemon(o, ln).serve(c.Context)
+		return newDaemon(o, ln, front{}, &site.Site{}).serve(c.Context)
 	}
 	ctx, stop := context.WithCancelCause(c.Context)
 	served := make(chan error, 1)
-	go func() { served <- newDaemon(o, ln).serve(ctx) }()
+	go func() { served <- newDaemon(o, ln, front{}, &site.Site{}).serve(ctx) }()
 	client := &http.Client{Transport: &http.Transport{}}
 	v.Verified, err = auditTree(ctx, client, v.BootSource, v.KeyringURL)
 	client.CloseIdleConnections()

@@ -44,12 +44,12 @@ func commands() []*cli.Command {
 // finish gives a command what all of them have.
 func finish(c *cli.Command) {
 	if lookupFlag(c.Flags, "store") == nil {
-		c.Flags = append(c.Flags, &cli.StringFlag{Name: "store", Usage: "keep the store in `DIR`", Value: site.DefaultStore, EnvVars: []string{"OXBOW_STORE"}})
+		c.Flags = append(c.Flags, &cli.StringFlag{Name: "store", Usage: "keep the store in `DIR` (default: as the configuration says, or " + site.DefaultStore + ")", EnvVars: []string{"OXBOW_STORE"}})
 	}
 	c.Flags = append(c.Flags,
 		&cli.StringFlag{Name: "config", Usage: "read the configuration from `FILE` (default: " + site.DefaultFile + ", if it is there)", EnvVars: []string{"OXBOW_CONFIG"}},
 		&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn, error (default: info for serve, warn elsewhere)", EnvVars: []string{"OXBOW_LOG_LEVEL"}},
-		&cli.StringFlag{Name: "log-format", Usage: "write the log as `FORMAT`: text, json", Value: "text", EnvVars: []string{"OXBOW_LOG_FORMAT"}},
+		&cli.StringFlag{Name: "log-format", Usage: "write the log as `FORMAT`: text, json (default: text on a terminal, json elsewhere)", EnvVars: []string{"OXBOW_LOG_FORMAT"}},
 	)
 	for _, f := range c.Flags {
 		if b, ok := f.(*cli.BoolFlag); ok {
@@ -86,12 +86,19 @@ func logger(c *cli.Context, w io.Writer, level slog.Level) (*slog.Logger, error)
 		level = l
 	}
 	o := &slog.HandlerOptions{Level: level}
-	switch s := c.String("log-format"); s {
+	format := c.String("log-format")
+	if format == "" {
+		format = "json"
+		if onTerminal(w) {
+			format = "text"
+		}
+	}
+	switch format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, o)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, o)), nil
 	default:
-		return nil, usagef(c, "unknown log format %q; there is text, json", s)
+		return nil, usagef(c, "unknown log format %q; there is text, json", format)
 	}
 }

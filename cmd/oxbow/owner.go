@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"oxbow/cache"
+	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/mirror"
 	"oxbow/proxy/control"
 )
@@ -37,16 +38,35 @@ var errEnding = errors.New("the process that has the store was told to end")
 // An opening is how a command that needs the store to itself gets it.
 type opening func(dir string, o *cache.Options) (*cache.Store, error)
 
-// own opens the store in dir for this process alone.
-func own(dir string, open opening, log *slog.Logger) (*owner, error) {
-	if err := becomeUserOf(dir); err != nil {
+// own opens the store of a place for this process alone, and records the streams of
+// the configuration.
+func own(p place, open opening, log *slog.Logger) (*owner, error) {
+	if err := becomeUserOf(p.dir); err != nil {
 		return nil, err
 	}
-	store, err := open(dir, &cache.Options{Owner: commandLine(os.Args), Log: log})
+	store, err := open(p.dir, &cache.Options{Owner: commandLine(os.Args), Reserve: p.site.Store.Reserve, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	return newOwner(store, log), nil
+	o := newOwner(store, log)
+	o.configure(p.site)
+	return o, nil
+}
+
+// configure records the streams of the configuration. One that cannot be recorded
+// keeps no other from being synced and served.
+func (o *owner) configure(s *site.Site) {
+	defs := make([]mirror.Stream, len(s.Streams))
+	for i, st := range s.Streams {
+		defs[i] = st.Stream
+	}
+	warnings, err := o.mirror.Configure(defs)
+	for _, w := range warnings {
+		o.log.Warn(w)
+	}
+	if err != nil {
+		o.log.Error("not all of the configuration is in force", "reason", err)
+	}
 }
 
 // newOwner returns an owner that nobody else can ask yet.

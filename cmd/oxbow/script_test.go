@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("OXBOW_STORE", env.WorkDir+"/store")
+			env.Setenv("OXBOW_LOG_FORMAT", "text")
 			env.Values[worldKey{}] = &world{jobs: map[string]*job{}}
 			return nil
 		},
@@ -208,8 +209,10 @@ func (b *lockedBuffer) String() string {
 func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := &job{cmd: exec.Command(args[1], args[2:]...), ended: make(chan struct{})}
 	j.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "OXBOW_STORE"} {
-		j.cmd.Env = append(j.cmd.Env, name+"="+ts.Getenv(name))
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "OXBOW_STORE", "OXBOW_CONFIG", "OXBOW_LOG_FORMAT"} {
+		if value := ts.Getenv(name); value != "" {
+			j.cmd.Env = append(j.cmd.Env, name+"="+value)
+		}
 	}
 	j.cmd.Stderr = &j.stderr
 	ts.Check(j.cmd.Start())

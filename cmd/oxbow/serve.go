@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,15 +16,18 @@ import (
 
 	"oxbow/cache"
 	"oxbow/cmd/oxbow/internal/site"
+	"oxbow/proxy"
 	"oxbow/proxy/control"
 )
 
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
-		Usage: "serve the store's streams over HTTP until told to end",
+		Usage: "serve the store's streams over HTTP, and sync them by their schedules, until told to end",
+		Description: "SIGHUP reads the configuration, the certificate and the tokens again. SIGTERM and Ctrl-C let running\n" +
+			"downloads finish, for half a minute; a second one ends the server at once.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR`", Value: site.DefaultListen, EnvVars: []string{"OXBOW_LISTEN"}},
+			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR` (default: as the configuration says, or " + site.DefaultListen + ")", EnvVars: []string{"OXBOW_LISTEN"}},
 		},
 		Action: serve,
 	}
@@ -33,19 +37,27 @@ func serve(c *cli.Context) (err error) {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	addr := c.String("listen")
-	if err := site.CheckListen(addr); err != nil {
-		return usagef(c, "--listen is %q; %v", addr, err)
-	}
 	log, err := logger(c, c.App.ErrWriter, slog.LevelInfo)
 	if err != nil {
 		return err
 	}
-	dir, err := storeDir(c)
+	p, err := placeOf(c)
 	if err != nil {
 		return err
 	}
-	o, err := ownToServe(c.Context, dir, cache.Open, log)
+	addr, err := listenAddress(c, p.site)
+	if err != nil {
+		return err
+	}
+	f := front{metrics: proxy.NewMetrics(programVersion())}
+	if err := f.load(p.site, log); err != nil { // with the rights of who started it
+		return err
+	}
+	open := cache.Open
+	if len(p.site.Streams) > 0 {
+		open = cache.Create
+	}
+	o, err := ownToServe(c.Context, p, open, log)
 	if err != nil {
 		return err
 	}
@@ -57,27 +69,40 @@ func serve(c *cli.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot serve: %w", err)
 	}
-	d := newDaemon(o, ln)
-	o.commanded = func(string, int) { d.refresh() }
+	d := newDaemon(o, ln, f, p.site)
+	d.reread = func() (place, error) { return placeOf(c) }
 	if err := o.listen(control.Serving); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	return d.serve(c.Context)
 }
 
+// listenAddress is where the front end listens: flag before environment before file
+// before default.
+func listenAddress(c *cli.Context, s *site.Site) (string, error) {
+	addr := cmp.Or(s.Serve.Listen, site.DefaultListen)
+	if c.IsSet("listen") {
+		addr = c.String("listen")
+	}
+	if err := site.CheckListen(addr); err != nil {
+		return "", usagef(c, "--listen is %q; %v", addr, err)
+	}
+	return addr, nil
+}
+
 // ownToServe is own for who has time: it waits for a command that has the store.
-func ownToServe(ctx context.Context, dir string, open opening, log *slog.Logger) (*owner, error) {
+func ownToServe(ctx context.Context, p place, open opening, log *slog.Logger) (*owner, error) {
 	for said := ""; ; {
-		o, err := own(dir, open, log)
+		o, err := own(p, open, log)
 		locked, waiting := errors.AsType[*cache.LockedError](err)
 		if !waiting {
-			return o, noStore(dir, err)
+			return o, noStore(p.dir, err)
 		}
-		if served(dir) {
+		if served(p.dir) {
 			return nil, &hinted{err, "one `oxbow serve` serves all streams of a store; stop that one first"}
 		}
 		if holder := locked.Holder.String(); holder != said {
-			log.Info("waiting for the store", "store", dir, "in_use_by", holder)
+			log.Info("waiting for the store", "store", p.dir, "in_use_by", holder)
 			said = holder
 			notify("STATUS=waiting for the store, which is in use by " + holder)
 		}

@@ -37,12 +37,12 @@ func withoutUser(word string) string {
 
 // openFiles opens the store for reading, which works beside a process that has it.
 func openFiles(c *cli.Context) (*cache.Files, error) {
-	dir, err := storeDir(c)
+	p, err := placeOf(c)
 	if err != nil {
 		return nil, err
 	}
-	files, err := cache.OpenFiles(dir)
-	return files, noStore(dir, err)
+	files, err := cache.OpenFiles(p.dir)
+	return files, noStore(p.dir, err)
 }
 
 // noStore says in one line what to do where there is no store.
@@ -51,12 +51,4 @@ func noStore(dir string, err error) error {
 		return fmt.Errorf("%w in %s: `oxbow mirror sync URL` makes one, and --store names another", cache.ErrNoStore, dir)
 	}
 	return err
-}
-
-func storeDir(c *cli.Context) (string, error) {
-	dir := c.String("store")
-	if dir == "" {
-		return "", usagef(c, "the store's directory is empty; give one with --store or OXBOW_STORE")
-	}
-	return dir, nil
 }

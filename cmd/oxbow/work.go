@@ -67,7 +67,7 @@ func detachFlag() cli.Flag {
 // perform has the owner of the store do a work or, where there is none, becomes
 // it: what is printed and the exit status are the same.
 func perform(c *cli.Context, w work, open opening) error {
-	dir, err := storeDir(c)
+	p, err := placeOf(c)
 	if err != nil {
 		return err
 	}
@@ -76,15 +76,15 @@ func perform(c *cli.Context, w work, open opening) error {
 		return err
 	}
 	out := newConsole(c.App.ErrWriter)
-	for queue := (queue{dir: dir, w: out}); ; {
-		err := ask(c, dir, w, out)
+	for queue := (queue{w: out}); ; {
+		err := ask(c, p.dir, w, out)
 		if !errors.Is(err, control.ErrNobody) {
 			return err
 		}
 		if c.Bool("detach") {
 			return errors.New("--detach leaves the work to `oxbow serve`, and none has the store")
 		}
-		o, err := own(dir, open, log)
+		o, err := own(p, open, log)
 		if errors.Is(err, cache.ErrLocked) {
 			if err := queue.wait(c.Context, err); err != nil {
 				return err
@@ -92,7 +92,7 @@ func perform(c *cli.Context, w work, open opening) error {
 			continue
 		}
 		if err != nil {
-			return noStore(dir, err)
+			return noStore(p.dir, err)
 		}
 		return o.once(c.Context, w, out, c.App.Writer)
 	}
@@ -155,7 +155,6 @@ const (
 
 // A queue waits for an owner that has the lock and does not listen.
 type queue struct {
-	dir   string
 	w     io.Writer
 	began time.Time
 	said  bool

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cmd/oxbow/internal/site"
+)
+
+// A place is a store, and the configuration that is in force there.
+type place struct {
+	dir  string     // of the store
+	site *site.Site // the zero Site where there is none
+}
+
+// placeOf finds out where a command works: flag before environment before file
+// before default. The configuration at the usual place is not in force in another
+// store than its own.
+func placeOf(c *cli.Context) (place, error) {
+	dir := c.String("store")
+	if c.IsSet("store") && dir == "" {
+		return place{}, usagef(c, "the store's directory is empty; give one with --store or OXBOW_STORE")
+	}
+	s, err := loadSite(c)
+	switch elsewhere := c.IsSet("store") && !c.IsSet("config"); {
+	case err != nil && elsewhere && !sameDir(dir, site.DefaultStore):
+		return place{dir, &site.Site{}}, nil // whatever it is about, it is not about that store
+	case err != nil:
+		return place{}, err
+	case elsewhere && !sameDir(dir, storeOf(s)):
+		return place{dir, &site.Site{}}, nil
+	case c.IsSet("store"):
+		return place{dir, s}, nil
+	}
+	return place{storeOf(s), s}, nil
+}
+
+// storeOf returns the directory of the store that a configuration is about.
+func storeOf(s *site.Site) string {
+	if s.Store.Path == "" {
+		return site.DefaultStore
+	}
+	return s.Store.Path
+}
+
+func sameDir(a, b string) bool {
+	absolute, err := filepath.Abs(a)
+	return err == nil && absolute == filepath.Clean(b)
+}
