@@ -20,6 +20,11 @@ import (
 )
 
 func main() {
+	for _, v := range os.Environ() {
+		if name, value, _ := strings.Cut(v, "="); value == "" && strings.HasPrefix(name, "OXBOW_") {
+			os.Unsetenv(name) // an empty one says nothing, not an empty answer
+		}
+	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

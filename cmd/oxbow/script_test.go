@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -43,6 +46,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"upstream": upstreamCommand,
+			"config":   configCommand,
 			"status":   statusCommand,
 			"start":    startCommand,
 			"url":      urlCommand,
@@ -150,6 +154,60 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 	})
 	ts.Setenv("UPSTREAM", server.URL+demoPath)
 	ts.Setenv("SECRET_UPSTREAM", strings.Replace(server.URL, "://", "://us3r:s3cret@", 1)+demoPath)
+}
+
+// configCommand writes oxbow.yaml for a server on a free port of 127.0.0.1, with the
+// stream stable, and names it in OXBOW_CONFIG in the place of OXBOW_STORE:
+//
+//	config         that stream, every hour
+//	config more    and another one, second, of all that upstream has
+//	config bad     with a key that is none
+//	config closed  served by TLS to who shows a token
+func configCommand(ts *testscript.TestScript, _ bool, args []string) {
+	var kind string
+	if len(args) > 0 {
+		kind = args[0]
+	}
+	serve := "{listen: \"127.0.0.1:0\"}"
+	if kind == "closed" {
+		ts.Check(os.WriteFile(ts.MkAbs("tokens"), []byte("0123456789abcdef\n"), 0o600))
+		writeCertificate(ts)
+		serve = "{listen: \"127.0.0.1:0\", tls: {cert: cert.pem, key: key.pem}, token_file: tokens}"
+	}
+	text := fmt.Sprintf(`store: {path: store, reserve: 0}
+serve: %s
+streams:
+  - name: stable
+    upstream: %s
+    keyring: upstream.gpg
+    path: /images/
+    select: release=noble arch=amd64
+    sync: {every: 1h}
+`, serve, ts.Getenv("UPSTREAM"))
+	if kind == "more" {
+		text += fmt.Sprintf("  - {name: second, upstream: %s, keyring: upstream.gpg, path: /second/, advertise: selected, sync: {at: \"03:15\"}}\n", ts.Getenv("UPSTREAM"))
+	}
+	if kind == "bad" {
+		text += "    max_version: 2\n"
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("oxbow.yaml"), []byte(text), 0o600))
+	ts.Setenv("OXBOW_CONFIG", ts.MkAbs("oxbow.yaml"))
+	ts.Setenv("OXBOW_STORE", "")
+}
+
+// writeCertificate writes cert.pem, of 127.0.0.1, which trusts itself, and key.pem.
+func writeCertificate(ts *testscript.TestScript) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	pair := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	ts.Check(err)
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(block), 0o600))
+	}
 }
 
 // faults are the ways in which the upstream of a script goes wrong.
