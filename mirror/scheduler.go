@@ -334,14 +334,25 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began
 }
 
 func (s *Scheduler) logEnd(e Event, st *scheduled) {
+	level, text := slog.LevelInfo, "synced"
 	switch e.Outcome {
 	case OutcomeFailed:
-		s.o.Log.Error("sync failed", "stream", e.Stream, "reason", e.Reason, "failures", st.Failures, "next", st.record.Next)
+		level, text = slog.LevelError, "sync failed"
 	case OutcomePartial:
-		s.o.Log.Warn("sync left something out", "stream", e.Stream, "snapshot", e.Snapshot, "reason", e.Reason, "next", st.record.Next)
-	default:
-		s.o.Log.Info("synced", "stream", e.Stream, "snapshot", e.Snapshot, "changed", e.Changed, "files", e.Fetched.Files, "bytes", e.Fetched.Bytes, "seconds", e.Duration.Seconds(), "next", st.record.Next)
+		level, text = slog.LevelWarn, "sync left something out"
 	}
+	attrs := []slog.Attr{slog.String("stream", e.Stream)}
+	if e.Snapshot != "" {
+		attrs = append(attrs, slog.String("snapshot", e.Snapshot), slog.Bool("changed", e.Changed))
+	}
+	if e.Reason != "" {
+		attrs = append(attrs, slog.String("reason", e.Reason), slog.Int("failures", st.Failures))
+	}
+	attrs = append(attrs, slog.Int("files", e.Fetched.Files), slog.Int64("bytes", e.Fetched.Bytes), slog.Float64("seconds", e.Duration.Seconds()))
+	if next := st.record.Next; !next.IsZero() {
+		attrs = append(attrs, slog.Time("next", next))
+	}
+	s.o.Log.LogAttrs(context.Background(), level, text, attrs...)
 }
 
 // save gives the store what has changed. Only Run calls it.

@@ -2,11 +2,14 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cache"
+	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/mirror"
 	"oxbow/streams"
 )
@@ -31,11 +34,46 @@ type definitionView struct {
 	NoBootloaders bool            `json:"no_bootloaders"`
 	MaxVersions   int             `json:"max_versions"` // 0: all
 	Limit         int64           `json:"limit"`        // bytes a second; 0: none
+	Configured    bool            `json:"configured"`   // by the configuration file, not on the command line
+	Schedule      string          `json:"schedule"`     // when it is synced by itself, in words
 }
 
-func viewDefinition(s mirror.Stream) definitionView {
+func viewDefinition(d definition) definitionView {
+	s := d.Stream.Stream
 	return definitionView{s.Name, upstreams(s), s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
-		s.Kind, s.Profile, append([]string{}, s.Select...), s.NoBootloaders, s.MaxVersions, s.Limit}
+		s.Kind, s.Profile, append([]string{}, s.Select...), s.NoBootloaders, s.MaxVersions, s.Limit, d.configured, d.Schedule.String()}
+}
+
+// A definition is that of a stream, and where it comes from.
+type definition struct {
+	site.Stream
+	configured bool
+}
+
+// definitions returns the streams of the configuration, recorded yet or not, and
+// those that only the store has, by name; and an error about those that cannot be
+// read.
+func definitions(p place) ([]definition, error) {
+	var all []definition
+	for _, s := range p.site.Streams {
+		all = append(all, definition{s, true})
+	}
+	files, err := cache.OpenFiles(p.dir)
+	if errors.Is(err, cache.ErrNoStore) && len(all) > 0 {
+		return all, nil // the first sync makes the store
+	}
+	if err != nil {
+		return nil, noStore(p.dir, err)
+	}
+	defer files.Close()
+	stored, unreadable := mirror.Streams(files)
+	for _, s := range stored {
+		if _, configured := p.site.Stream(s.Name); !configured {
+			all = append(all, definition{site.Stream{Stream: s}, false})
+		}
+	}
+	slices.SortFunc(all, func(a, b definition) int { return strings.Compare(a.Name, b.Name) })
+	return all, unreadable
 }
 
 // upstreams returns the URLs of s without user and password.
@@ -51,29 +89,34 @@ func mirrorList(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	files, err := openFiles(c)
+	p, err := placeOf(c)
 	if err != nil {
 		return err
 	}
-	defer files.Close()
-	all, unreadable := mirror.Streams(files)
+	all, unreadable := definitions(p)
+	if len(all) == 0 && unreadable != nil {
+		return unreadable
+	}
 	if c.Bool("json") {
 		views := []definitionView{}
-		for _, s := range all {
-			views = append(views, viewDefinition(s))
+		for _, d := range all {
+			views = append(views, viewDefinition(d))
 		}
 		return errors.Join(printJSON(c.App.Writer, views), unreadable)
 	}
-	t := newTable(c.App.Writer, "STREAM", "UPSTREAM", "PATH", "SELECT", "MAX")
-	for _, s := range all {
-		wanted, newest := "everything", "all"
-		if len(s.Select) > 0 {
-			wanted = strings.Join(s.Select, " or ")
+	t := newTable(c.App.Writer, "STREAM", "UPSTREAM", "PATH", "SELECT", "MAX", "SYNC", "DEFINED BY")
+	for _, d := range all {
+		wanted, newest, by := "everything", "all", "command"
+		if len(d.Select) > 0 {
+			wanted = strings.Join(d.Select, " or ")
 		}
-		if s.MaxVersions > 0 {
-			newest = strconv.Itoa(s.MaxVersions)
+		if d.MaxVersions > 0 {
+			newest = strconv.Itoa(d.MaxVersions)
 		}
-		t.row(s.Name, strings.Join(upstreams(s), " "), strings.Join(append([]string{s.Path}, s.Also...), " "), wanted, newest)
+		if d.configured {
+			by = "configuration"
+		}
+		t.row(d.Name, strings.Join(upstreams(d.Stream.Stream), " "), strings.Join(append([]string{d.Path}, d.Also...), " "), wanted, newest, d.Schedule, by)
 	}
 	return errors.Join(t.flush(), unreadable)
 }

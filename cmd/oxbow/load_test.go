@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,10 +30,10 @@ func loadTime() time.Duration {
 	return 6 * time.Second
 }
 
-// While a server has 32 readers, new days are published through its socket, and
-// the store is swept: no request fails, every reader sees index and lists of one
-// snapshot, downloads of superseded files are completed, and nothing is left open
-// afterwards.
+// While a server has 32 readers, new days are published through its socket, the
+// store is swept, and the configuration is read again: no request fails, every
+// reader sees index and lists of one snapshot, downloads of superseded files are
+// completed, and descriptors and goroutines are as few afterwards as before.
 func TestServeUnderLoad(t *testing.T) {
 	const readers = 32
 	s := newSide(t)
@@ -46,7 +47,7 @@ func TestServeUnderLoad(t *testing.T) {
 	d := s.daemon(t)
 	base := d.url + demoPath + "/"
 	s.newDay()
-	before := d.descriptors(t) // with the connections to upstream that are kept for the next sync
+	before, running := d.descriptors(t), d.goroutines(t) // with the connections to upstream that are kept for the next sync
 
 	ctx, cancel := context.WithTimeout(t.Context(), loadTime())
 	defer cancel()
@@ -74,6 +75,9 @@ func TestServeUnderLoad(t *testing.T) {
 	for ctx.Err() == nil {
 		s.newDay()
 		s.must("store", "sweep")
+		if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Error(err)
+		}
 		days++
 		_ = pause(ctx, loadTime()/20)
 	}
@@ -84,6 +88,12 @@ func TestServeUnderLoad(t *testing.T) {
 	}
 	if err := until(func() bool { return d.descriptors(t) <= before }); err != nil {
 		t.Errorf("%d descriptors are open, %d were before the load", d.descriptors(t), before)
+	}
+	if err := until(func() bool { return d.goroutines(t) <= running }); err != nil {
+		t.Errorf("%d goroutines are running, %d were before the load", d.goroutines(t), running)
+	}
+	if n := strings.Count(d.stderr.String(), "the configuration is in force"); n < 2 {
+		t.Errorf("the configuration was read again %d times", n)
 	}
 	d.end()
 	s.must("store", "check", "--deep")

@@ -192,3 +192,19 @@ func (d *runningDaemon) descriptors(t *testing.T) int {
 	}
 	return len(open)
 }
+
+// goroutines returns how many the daemon has, by its own word.
+func (d *runningDaemon) goroutines(t *testing.T) int {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	text, err := (&audit{client: client}).get(t.Context(), d.url+"/-/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^go_goroutines (\d+)$`).FindSubmatch(text)
+	if found == nil {
+		t.Fatal("no go_goroutines among the metrics")
+	}
+	n, _ := strconv.Atoi(string(found[1]))
+	return n
+}
