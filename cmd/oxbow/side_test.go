@@ -150,9 +150,14 @@ type runningDaemon struct {
 // daemon starts a daemon, which ends with the test at the latest.
 func (s *side) daemon(t *testing.T, args ...string) *runningDaemon {
 	t.Helper()
-	d := &runningDaemon{}
 	line := append(s.line("serve", "--listen", "127.0.0.1:0", "--log-format", "text"), args...)
-	d.cmd = exec.Command("oxbow", line[1:]...)
+	return s.start(t, exec.Command("oxbow", line[1:]...))
+}
+
+// start starts what is, or becomes, a daemon.
+func (s *side) start(t *testing.T, cmd *exec.Cmd) *runningDaemon {
+	t.Helper()
+	d := &runningDaemon{cmd: cmd}
 	d.cmd.Stderr = &d.stderr
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -196,15 +201,20 @@ func (d *runningDaemon) descriptors(t *testing.T) int {
 // goroutines returns how many the daemon has, by its own word.
 func (d *runningDaemon) goroutines(t *testing.T) int {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	text, err := (&audit{client: client}).get(t.Context(), d.url+"/-/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile(`(?m)^go_goroutines (\d+)$`).FindSubmatch(text)
+	found := regexp.MustCompile(`(?m)^go_goroutines (\d+)$`).FindSubmatch(d.metrics(t))
 	if found == nil {
 		t.Fatal("no go_goroutines among the metrics")
 	}
 	n, _ := strconv.Atoi(string(found[1]))
 	return n
+}
+
+func (d *runningDaemon) metrics(t *testing.T) []byte {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	text, err := (&audit{client: client}).get(t.Context(), d.url+"/-/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
