@@ -96,7 +96,7 @@ func (m *Mirror) Define(s Stream) error {
 // snapshot or an earlier definition keeps it. When ctx ends the definition stays,
 // since the same call goes on from there.
 func (m *Mirror) SyncNew(ctx context.Context, s Stream, o SyncOptions) (*Result, error) {
-	end, err := m.begin(ctx, s.Name, o.Wait)
+	end, err := m.begin(ctx, s.Name, o.waiting(s.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -183,9 +183,9 @@ func (m *Mirror) Stream(name string) (Stream, error) {
 var ErrSyncing = errors.New("being synced already")
 
 // begin marks the stream as being synced until the returned function is called.
-// Where it is marked already, begin waits for the end of that sync, or fails with
-// ErrSyncing.
-func (m *Mirror) begin(ctx context.Context, name string, wait bool) (end func(), err error) {
+// Where it is marked already, begin calls waiting and waits for the end of that sync,
+// or, if waiting is nil, fails with ErrSyncing.
+func (m *Mirror) begin(ctx context.Context, name string, waiting func()) (end func(), err error) {
 	for {
 		m.mu.Lock()
 		other, busy := m.syncing[name]
@@ -201,9 +201,10 @@ func (m *Mirror) begin(ctx context.Context, name string, wait bool) (end func(),
 			}, nil
 		}
 		m.mu.Unlock()
-		if !wait {
+		if waiting == nil {
 			return nil, fmt.Errorf("stream %s %w", name, ErrSyncing)
 		}
+		waiting()
 		select {
 		case <-other:
 		case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 type Phase string
 
 const (
+	PhaseWaiting    Phase = "waiting for a sync that is under way"
 	PhaseReading    Phase = "reading metadata"
 	PhaseFetching   Phase = "fetching"
 	PhasePublishing Phase = "publishing"

@@ -31,6 +31,18 @@ type SyncOptions struct {
 
 const defaultWorkers = 8
 
+// waiting returns what to call before a wait for another sync of the stream; nil:
+// there is to be none.
+func (o SyncOptions) waiting(name string) func() {
+	switch {
+	case !o.Wait:
+		return nil
+	case o.Progress == nil:
+		return func() {}
+	}
+	return func() { o.Progress(Progress{Stream: name, Phase: PhaseWaiting}) }
+}
+
 // A Result says what a sync did.
 type Result struct {
 	Stream   string     `json:"stream"`
@@ -141,7 +153,7 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 // the result; the versions of its product that were published before stay. The
 // error is ErrSyncing for a stream that is being synced.
 func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result, error) {
-	end, err := m.begin(ctx, name, o.Wait)
+	end, err := m.begin(ctx, name, o.waiting(name))
 	if err != nil {
 		return nil, err
 	}

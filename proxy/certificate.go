@@ -52,7 +52,7 @@ func (c *Certificate) current() *tls.Certificate {
 }
 
 // config returns the TLS side of a server. Versions before 1.2 are deprecated by RFC 8996,
-// and every client of CLIENTS' age speaks 1.2.
+// and every client that is known of speaks 1.2.
 func (c *Certificate) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,

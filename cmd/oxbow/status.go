@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -70,7 +71,7 @@ func mirrorStatus(c *cli.Context) error {
 		if st.Snapshot != "" {
 			snapshot = st.Snapshot[:12]
 		}
-		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, nextRun(st.NextRun, now), lastSync(st.LastSync))
+		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, nextRun(st.NextRun, now), lastSync(st))
 	}
 	return errors.Join(t.flush(), unreadable)
 }
@@ -111,12 +112,23 @@ func nextRun(at, now time.Time) string {
 	return stamp(at)
 }
 
-func lastSync(l *mirror.Last) string {
-	switch {
-	case l == nil:
+// lastSync says how the last sync ended. One that finds nothing new after a good one
+// leaves no other trace than the time.
+func lastSync(st streamStatus) string {
+	l := st.LastSync
+	if l == nil {
 		return "never"
-	case l.Reason == "":
-		return string(l.Outcome) + " " + stamp(l.Time)
 	}
-	return string(l.Outcome) + " " + stamp(l.Time) + ": " + short(l.Reason)
+	at := l.Time
+	if l.Outcome == mirror.OutcomeDone && st.LastGood.After(at) {
+		at = st.LastGood
+	}
+	text := string(l.Outcome) + " " + stamp(at)
+	if st.Failures > 1 {
+		text += fmt.Sprintf(" (%d in a row)", st.Failures)
+	}
+	if l.Reason != "" {
+		text += ": " + short(l.Reason)
+	}
+	return text
 }
