@@ -75,27 +75,27 @@ func TestCut(t *testing.T) {
 // With nothing to cut the drain ends by itself, without a warning.
 func TestCutOfAnIdleServer(t *testing.T) {
 	s := bigSite(t)
-	srv := s.server(Options{}, stable)
-	srv.Cut()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	end := serveOn(t, srv, ln)
-	idle := dial(t, ln.Addr().String())
-	idle.send(t, "GET /-/healthz HTTP/1.1\r\nHost: mirror\r\n\r\n")
-	if resp, _ := idle.answer(t, http.MethodGet); resp.StatusCode != http.StatusOK {
-		t.Errorf("before it is told to end: %d", resp.StatusCode)
-	}
-	if err := end(); err != nil {
-		t.Error(err)
-	}
-	if !idle.ended() {
-		t.Error("the idle connection goes on")
-	}
-	if lines := s.log.lines("level=WARN"); lines != nil {
-		t.Errorf("warnings: %s", lines)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		srv := s.server(Options{}, stable)
+		srv.Cut()
+		end := serveOn(t, srv, l)
+		idle := l.dial(t)
+		idle.send(t, "GET /-/healthz HTTP/1.1\r\nHost: mirror\r\n\r\n")
+		if resp, _ := idle.answer(t, http.MethodGet); resp.StatusCode != http.StatusOK {
+			t.Errorf("before it is told to end: %d", resp.StatusCode)
+		}
+		synctest.Wait() // until the connection is idle for the server, too
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+		if !idle.ended() {
+			t.Error("the idle connection goes on")
+		}
+		if lines := s.log.lines("level=WARN"); lines != nil {
+			t.Errorf("warnings: %s", lines)
+		}
+	})
 }
 
 // Over real connections, plain and TLS, slow downloads of every kind of client are cut at
