@@ -1,19 +1,11 @@
 package site
 
 import (
-	"bytes"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
-	"os"
 	"strconv"
-)
 
-const (
-	maxPEM   = 1 << 20 // bytes of a certificate's or key's file
-	maxToken = 4 << 10 // bytes of the token's file
+	"oxbow/proxy"
 )
 
 // CheckListen says what is wrong with an address to accept connections at, if
@@ -64,13 +56,8 @@ func (r *reader) tls(v value) TLS {
 		r.problem(v.at, v.path, "`tls` has a `cert` and no `key`", "name both, or none for plain HTTP")
 		return TLS{}
 	}
-	cert, certThere := r.content(m["cert"], t.Cert, maxPEM)
-	key, keyThere := r.content(m["key"], t.Key, maxPEM)
-	if !certThere || !keyThere {
-		return TLS{}
-	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		r.problem(v.at, v.path, fmt.Sprintf("cannot use %s with %s: %v", t.Cert, t.Key, err), "`cert` is a PEM file of the certificate and those above it, `key` one of its private key")
+	if _, err := proxy.LoadCertificate(t.Cert, t.Key, nil); err != nil { // as `oxbow serve` does
+		r.problem(v.at, v.path, err.Error(), "`cert` is a PEM file of the certificate and those above it, `key` one of its private key")
 	}
 	return t
 }
@@ -80,8 +67,8 @@ func (r *reader) tokenFile(v value) string {
 	if name == "" {
 		return ""
 	}
-	if data, ok := r.content(v, name, maxToken); ok && len(bytes.TrimSpace(data)) == 0 {
-		r.refuse(v, fmt.Sprintf("`token_file`: %s is empty", name), "write the token that clients send into it, or remove the key")
+	if _, err := proxy.LoadTokens(name, nil); err != nil { // as `oxbow serve` does
+		r.refuse(v, err.Error(), "")
 	}
 	return name
 }
@@ -95,35 +82,4 @@ func (r *reader) forwardProxy(v value) {
 	if all, _ := r.texts(m["allow"], "a list of hosts", "[]"); len(all) > 0 {
 		r.refuse(m["allow"], "`forward_proxy` cannot allow anything", remedy)
 	}
-}
-
-// content returns what is in a file that a value names: a regular one of at most
-// limit bytes.
-func (r *reader) content(v value, name string, limit int64) ([]byte, bool) {
-	data, err := readRegular(name, limit)
-	if err != nil {
-		r.refuse(v, fmt.Sprintf("`%s`: cannot read %s: %s", v.key, name, reason(err)), "")
-		return nil, false
-	}
-	return data, true
-}
-
-func readRegular(name string, limit int64) ([]byte, error) {
-	st, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() { // opening a FIFO would wait for its writer
-		return nil, errors.New("it is not a regular file")
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("it is longer than %s", sizeText(limit))
-	}
-	return data, err
 }

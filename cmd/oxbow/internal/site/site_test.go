@@ -77,7 +77,8 @@ func makeFiles(t *testing.T) string {
 	write("other.key", other)
 	write("empty", nil)
 	write("blank", []byte(" \n"))
-	write("token", []byte("sesame\n"))
+	write("token", []byte("0123456789abcdef\n"))
+	write("weak", []byte("# ours\nsesame\n"))
 	write("notes", []byte("call Eve\n"))
 	write("upstream.gpg", streamstest.MAAS(streamstest.Shape{}).Keyring())
 	return dir

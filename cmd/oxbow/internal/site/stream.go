@@ -1,7 +1,10 @@
 package site
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -147,6 +150,37 @@ func (r *reader) trust(d *definition, m fields) {
 		return
 	}
 	d.Keyring = data
+}
+
+// content returns what is in a file that a value names: a regular one of at most
+// limit bytes.
+func (r *reader) content(v value, name string, limit int64) ([]byte, bool) {
+	data, err := readRegular(name, limit)
+	if err != nil {
+		r.refuse(v, fmt.Sprintf("`%s`: cannot read %s: %s", v.key, name, reason(err)), "")
+		return nil, false
+	}
+	return data, true
+}
+
+func readRegular(name string, limit int64) ([]byte, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() { // opening a FIFO would wait for its writer
+		return nil, errors.New("it is not a regular file")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("it is longer than %s", sizeText(limit))
+	}
+	return data, err
 }
 
 // wanted reads what of upstream is published, and for whom.
