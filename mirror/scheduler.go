@@ -158,17 +158,26 @@ type Standing struct {
 	Next     time.Time // when the next is due, may be in the past; zero: never by itself
 	Failures int       // in a row that failed, or left out what may still come
 	Reason   string    // why the last one failed, or what it left out
+
+	// UpstreamIndex is the date that upstream's index gives itself, of the last one
+	// accepted; zero: none was. Someone who holds updates back cannot make it newer.
+	UpstreamIndex time.Time
 }
 
 // Standing returns how the syncs of a stream stand.
 func (s *Scheduler) Standing(name string) Standing {
+	var standing Standing
+	if s.o.Store != nil {
+		if st, err := readState(s.o.Store.Files(), name); err == nil { // else it was just dropped
+			standing.UpstreamIndex = st.Accepted.Index
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.streams[name]
-	if st == nil {
-		return Standing{}
+	if st := s.streams[name]; st != nil {
+		standing.Attempt, standing.Good, standing.Next, standing.Failures, standing.Reason = st.Attempt, st.Good, st.record.Next, st.Failures, st.Reason
 	}
-	return Standing{st.Attempt, st.Good, st.record.Next, st.Failures, st.Reason}
+	return standing
 }
 
 // Note takes down the end of a sync, so that those asked for by hand count as

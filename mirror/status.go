@@ -67,13 +67,3 @@ func (s *Status) attempts(r record, last *Last) {
 		s.Failures++
 	}
 }
-
-// AcceptedIndex returns the date of the upstream index that was accepted last; zero:
-// none was.
-func AcceptedIndex(f *cache.Files, name string) (time.Time, error) {
-	st, err := readState(f, name)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return st.Accepted.Index, nil
-}

@@ -69,8 +69,8 @@ func (g gauges) collectStream(to chan<- prometheus.Metric, stream string) {
 		send(to, snapshotBytes, float64(current.Bytes), stream)
 	}
 	state := g.syncs(stream)
-	sendTime(to, lastSync, state.LastAttempt, stream)
-	sendTime(to, lastGoodSync, state.LastGood, stream)
+	sendTime(to, lastSync, state.Attempt, stream)
+	sendTime(to, lastGoodSync, state.Good, stream)
 	sendTime(to, nextSync, state.Next, stream)
 	sendTime(to, upstreamIndex, state.UpstreamIndex, stream)
 	send(to, failedSyncs, float64(state.Failures), stream)

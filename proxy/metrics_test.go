@@ -47,11 +47,11 @@ func TestMetrics(t *testing.T) {
 	}
 	m := NewMetrics("v1.2.3")
 	at := time.Unix(1700000000, 0)
-	srv := s.server(Options{Metrics: m, Syncs: func(stream string) SyncState {
+	srv := s.server(Options{Metrics: m, Syncs: func(stream string) mirror.Standing {
 		if stream != "stable" {
-			return SyncState{}
+			return mirror.Standing{}
 		}
-		return SyncState{LastAttempt: at, LastGood: at.Add(1500 * time.Millisecond), Next: at.Add(2 * time.Second), Failures: 3, UpstreamIndex: at.Add(3 * time.Second)}
+		return mirror.Standing{Attempt: at, Good: at.Add(1500 * time.Millisecond), Next: at.Add(2 * time.Second), Failures: 3, UpstreamIndex: at.Add(3 * time.Second)}
 	}}, stable, Stream{Name: "stable", Path: "/again"}, Stream{Name: "empty", Path: "/empty"})
 	addr := serve(t, srv)
 

@@ -10,20 +10,8 @@ import (
 	"unicode"
 
 	"oxbow/cache"
+	"oxbow/mirror"
 )
-
-// A SyncState says how the syncs of a stream stand. Zero values: never, or not known.
-type SyncState struct {
-	LastAttempt time.Time // when the last sync ended, however it did
-	LastGood    time.Time // when the last one ended that published all, or found nothing new
-	Next        time.Time // when the next one is due
-	Failures    int       // how many failed since LastGood
-	Reason      string    // why the last one failed
-
-	// UpstreamIndex is the date that upstream's index gives itself, of the last one
-	// accepted. Someone who holds updates back cannot make it newer.
-	UpstreamIndex time.Time
-}
 
 const (
 	// staleIndex is the age from which upstream's index is worth a note. The streams
@@ -101,7 +89,7 @@ func (s *Server) notes() (notes []string) {
 }
 
 // failing tells of a stream whose last sync failed, or several in a row.
-func (s *Server) failing(stream string, state SyncState, now time.Time) string {
+func (s *Server) failing(stream string, state mirror.Standing, now time.Time) string {
 	note := "stream " + stream + ": the last sync failed"
 	if state.Failures > 1 {
 		note += fmt.Sprintf(" %d times in a row", state.Failures)

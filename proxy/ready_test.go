@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"oxbow/cache"
+	"oxbow/mirror"
 )
 
 // publishedBefore returns a site whose stream stable was published three days before the clock of
@@ -38,31 +39,31 @@ func TestReadinessNotes(t *testing.T) {
 		}
 		for _, test := range []struct {
 			name        string
-			state       SyncState
+			state       mirror.Standing
 			certificate *Certificate
 			notes       []string
 			want        string
 		}{
-			{name: "all well", state: SyncState{LastAttempt: now, LastGood: now, Next: now, UpstreamIndex: now}, want: ready},
-			{name: "failed", state: SyncState{Failures: 1}, want: ready + "note: stream stable: the last sync failed" + old},
-			{name: "failing", state: SyncState{Failures: 12, Reason: "cannot reach it"},
+			{name: "all well", state: mirror.Standing{Attempt: now, Good: now, Next: now, UpstreamIndex: now}, want: ready},
+			{name: "failed", state: mirror.Standing{Failures: 1}, want: ready + "note: stream stable: the last sync failed" + old},
+			{name: "failing", state: mirror.Standing{Failures: 12, Reason: "cannot reach it"},
 				want: ready + "note: stream stable: the last sync failed 12 times in a row: cannot reach it" + old},
-			{name: "failed before, not now", state: SyncState{Reason: "cannot reach it"}, want: ready},
-			{name: "a password", state: SyncState{Failures: 1, Reason: `cannot fetch "https://me:p@ss@mirror:80/a?b": no route, nor to http://:SECRET@other/`},
+			{name: "failed before, not now", state: mirror.Standing{Reason: "cannot reach it"}, want: ready},
+			{name: "a password", state: mirror.Standing{Failures: 1, Reason: `cannot fetch "https://me:p@ss@mirror:80/a?b": no route, nor to http://:SECRET@other/`},
 				want: ready + `note: stream stable: the last sync failed: cannot fetch "https://mirror:80/a?b": no route, nor to http://other/` + old},
-			{name: "control characters", state: SyncState{Failures: 1, Reason: "one\r\nready\x00\x1b[2J\u2028\u202etwo\xff\ttab\u00e9"},
+			{name: "control characters", state: mirror.Standing{Failures: 1, Reason: "one\r\nready\x00\x1b[2J\u2028\u202etwo\xff\ttab\u00e9"},
 				want: ready + "note: stream stable: the last sync failed: one  ready  [2J  two? tab\u00e9" + old},
-			{name: "a password with control characters", state: SyncState{Failures: 1, Reason: "https://me:SEC\x1bRET@mirror/ is \x07gone"},
+			{name: "a password with control characters", state: mirror.Standing{Failures: 1, Reason: "https://me:SEC\x1bRET@mirror/ is \x07gone"},
 				want: ready + "note: stream stable: the last sync failed: https://mirror/ is  gone" + old},
-			{name: "a long reason", state: SyncState{Failures: 1, Reason: strings.Repeat("é", maxReason+1)},
+			{name: "a long reason", state: mirror.Standing{Failures: 1, Reason: strings.Repeat("é", maxReason+1)},
 				want: ready + "note: stream stable: the last sync failed: " + strings.Repeat("é", maxReason-1) + "…" + old},
-			{name: "a reason of the most", state: SyncState{Failures: 1, Reason: strings.Repeat("é", maxReason)},
+			{name: "a reason of the most", state: mirror.Standing{Failures: 1, Reason: strings.Repeat("é", maxReason)},
 				want: ready + "note: stream stable: the last sync failed: " + strings.Repeat("é", maxReason) + old},
-			{name: "an index of a week", state: SyncState{UpstreamIndex: now.Add(-7 * day)},
+			{name: "an index of a week", state: mirror.Standing{UpstreamIndex: now.Add(-7 * day)},
 				want: ready + "note: stream stable: upstream's index is of 1999-12-25, 7 days old\n"},
-			{name: "an index of less", state: SyncState{UpstreamIndex: now.Add(-7*day + 1)}, want: ready},
-			{name: "an index of tomorrow", state: SyncState{UpstreamIndex: now.Add(day)}, want: ready},
-			{name: "a stale index and a failure", state: SyncState{Failures: 1, UpstreamIndex: now.Add(-400 * day)},
+			{name: "an index of less", state: mirror.Standing{UpstreamIndex: now.Add(-7*day + 1)}, want: ready},
+			{name: "an index of tomorrow", state: mirror.Standing{UpstreamIndex: now.Add(day)}, want: ready},
+			{name: "a stale index and a failure", state: mirror.Standing{Failures: 1, UpstreamIndex: now.Add(-400 * day)},
 				want: ready + "note: stream stable: the last sync failed" + old + "note: stream stable: upstream's index is of 1998-11-27, 400 days old\n"},
 			{name: "a certificate of two weeks", certificate: expiring(14 * day), want: ready},
 			{name: "of less", certificate: expiring(14*day - time.Second), want: ready + "note: the TLS certificate expires in 13 days\n"},
@@ -75,7 +76,7 @@ func TestReadinessNotes(t *testing.T) {
 		} {
 			srv := s.server(Options{
 				Certificate: test.certificate,
-				Syncs:       func(string) SyncState { return test.state },
+				Syncs:       func(string) mirror.Standing { return test.state },
 				Notes:       func() []string { return test.notes },
 			}, stable, Stream{Name: "stable", Path: "/again", View: cache.Upstream})
 			if status, body := ask(srv, "/-/readyz"); status != http.StatusOK || body != test.want {
@@ -106,11 +107,11 @@ func TestReadinessReasons(t *testing.T) {
 			drains + "stream empty: no snapshot yet\nnote: stream empty: the last sync failed: no route\nnote: as it is\n"},
 	} {
 		srv := s.server(Options{
-			Syncs: func(stream string) SyncState {
+			Syncs: func(stream string) mirror.Standing {
 				if stream == "empty" {
-					return SyncState{Failures: 1, Reason: "no route"}
+					return mirror.Standing{Failures: 1, Reason: "no route"}
 				}
-				return SyncState{}
+				return mirror.Standing{}
 			},
 			Notes: func() []string { return []string{"as it is"} },
 		}, test.streams...)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"oxbow/cache"
+	"oxbow/mirror"
 )
 
 // Options configures a [Server]. Store and Streams are needed, the rest may be zero.
@@ -42,7 +43,7 @@ type Options struct {
 
 	// Syncs says how the syncs of a stream stand, for metrics and readiness. It is
 	// called often and should not take long. If nil, nothing is known of them.
-	Syncs func(stream string) SyncState
+	Syncs func(stream string) mirror.Standing
 
 	// Notes returns what else an operator should know, a sentence each, for
 	// readiness. If nil, there is nothing.
@@ -78,7 +79,7 @@ type Server struct {
 	certificate *Certificate
 	tokens      *Tokens
 	metrics     *Metrics
-	syncs       func(stream string) SyncState
+	syncs       func(stream string) mirror.Standing
 	more        func() []string // notes
 	log         *slog.Logger
 	header      time.Duration
@@ -113,7 +114,7 @@ func New(o *Options) *Server {
 		s.keyring = func() []byte { return nil }
 	}
 	if s.syncs == nil {
-		s.syncs = func(string) SyncState { return SyncState{} }
+		s.syncs = func(string) mirror.Standing { return mirror.Standing{} }
 	}
 	if s.more == nil {
 		s.more = func() []string { return nil }

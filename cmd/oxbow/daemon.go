@@ -156,7 +156,7 @@ func (d *daemon) run(ctx context.Context) error {
 		Certificate: d.front.certificate,
 		Tokens:      d.front.tokens,
 		Metrics:     d.front.metrics,
-		Syncs:       d.syncs,
+		Syncs:       d.scheduler.Standing,
 		Notes:       d.notes,
 		Log:         d.log,
 	})
@@ -191,13 +191,6 @@ func (d *daemon) alive() {
 	for _, st := range *d.served.Load() {
 		_, _ = d.o.store.Find(st.Name, st.View, "streams/v1/index.json") // that it answers is enough
 	}
-}
-
-// syncs says how the syncs of a stream stand.
-func (d *daemon) syncs(stream string) proxy.SyncState {
-	s := d.scheduler.Standing(stream)
-	index, _ := mirror.AcceptedIndex(d.o.store.Files(), stream) // of a stream that is just dropped: none
-	return proxy.SyncState{LastAttempt: s.Attempt, LastGood: s.Good, Next: s.Next, Failures: s.Failures, Reason: s.Reason, UpstreamIndex: index}
 }
 
 // notes says what an operator should know beside the state of the streams.
