@@ -185,6 +185,45 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// A server that is closed between its greeting and the request has begun nothing, and
+// says so: the one who asks looks for the next owner.
+func TestCloseBeforeRequest(t *testing.T) {
+	dir := t.TempDir()
+	s := listenTo(t, dir, nil)
+	raw, err := dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	c := &Conn{conn: raw, dec: json.NewDecoder(raw)}
+	var greeting fromServer
+	if err := c.dec.Decode(&greeting); err != nil || greeting.Owner == nil {
+		t.Fatalf("greeting %+v, %v", greeting, err)
+	}
+	if _, err := io.WriteString(raw, `{"protocol":1,`); err != nil {
+		t.Fatal(err)
+	}
+	s.Close(errors.New("told to end"))
+	var m fromServer
+	if err := c.dec.Decode(&m); err != nil || !m.Ending {
+		t.Errorf("answer %+v, %v, want that it ends", m, err)
+	}
+}
+
+// Who is told, once the request is out, that the owner ends, has found nobody.
+func TestEndingAfterRequest(t *testing.T) {
+	dir := t.TempDir()
+	ln, err := listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go answerOnce(ln, `{"owner":{"protocol":1,"version":"1"}}{"ending":true}`, true)
+	if _, err := connect(t, dir).Do(t.Context(), Request{}, discard); !errors.Is(err, ErrNobody) {
+		t.Errorf("got %v, want %v", err, ErrNobody)
+	}
+}
+
 // Finish waits for works that came in while others ran, and no longer; who comes
 // later finds nobody.
 func TestFinish(t *testing.T) {
@@ -348,7 +387,7 @@ func TestStrangers(t *testing.T) {
 		`{"owner":{"protocol":2,"version":"2","command":"oxbow serve","pid":7}}`: `oxbow 2, which does not understand this one: restart "oxbow serve" (pid 7)`,
 		"{}": "is not the socket of an oxbow",
 	} {
-		go answerOnce(ln, greeting)
+		go answerOnce(ln, greeting, false)
 		if _, err := Dial(other); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("greeted with %s: %v, want %q", greeting, err, want)
 		}
@@ -357,9 +396,16 @@ func TestStrangers(t *testing.T) {
 
 func zeros(n int) string { return strings.Repeat("0", n) }
 
-func answerOnce(ln *net.UnixListener, text string) {
-	if conn, err := ln.Accept(); err == nil {
-		io.WriteString(conn, text)
-		conn.Close()
+// answerOnce sends text to one client, and, if it is to listen, hangs up after that
+// one's request.
+func answerOnce(ln *net.UnixListener, text string, listens bool) {
+	conn, err := ln.Accept()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, text)
+	if listens {
+		_ = json.NewDecoder(conn).Decode(new(Request))
 	}
 }

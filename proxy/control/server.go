@@ -186,7 +186,13 @@ func (s *Server) serve(conn *net.UnixConn) {
 	bounded := &io.LimitedReader{R: conn, N: maxRequest}
 	dec := json.NewDecoder(bounded)
 	r := new(Request)
-	if err := dec.Decode(r); err != nil {
+	err = dec.Decode(r)
+	if s.ctx.Err() != nil { // whatever was asked for is not begun
+		conn.SetWriteDeadline(time.Now().Add(writeTime))
+		enc.Encode(fromServer{Ending: true})
+		return
+	}
+	if err != nil {
 		if err != io.EOF { // it only asked who is there
 			enc.Encode(fromServer{Refused: "the request cannot be read: " + err.Error()})
 		}
