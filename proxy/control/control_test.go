@@ -149,6 +149,38 @@ func TestClientGone(t *testing.T) {
 	}
 }
 
+// A client that reads nothing, as one that is stopped, holds its work up for a while
+// only, and nobody waits for it.
+func TestClientSilent(t *testing.T) {
+	dir := t.TempDir()
+	ended := make(chan error, 1)
+	s, err := Listen(Options{Dir: dir, Patience: 50 * time.Millisecond, Handle: func(ctx context.Context, _ *Request, s *Session) int {
+		for ctx.Err() == nil {
+			s.Progress(zeros(1000))
+		}
+		ended <- context.Cause(ctx)
+		return 0
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(errors.New("the test ended"))
+	raw, err := dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if _, err := io.WriteString(raw, `{"protocol":1}`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, ErrGone) {
+		t.Errorf("the work ended by %v", err)
+	}
+	if err := s.Finish(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A server that is closed takes its socket away, ends what is under way with the
 // cause given, tells its client how that ended, and leaves nobody behind.
 func TestClose(t *testing.T) {
