@@ -42,7 +42,8 @@ type ClientOptions struct {
 	Backoff Backoff
 
 	// Connections bounds the requests under way at once, over everything that
-	// the client does, but for what [Client.Limited] returns. If zero, it is 8.
+	// the client does; what [Client.Limited] returns, as for each sync, has as
+	// many of its own. If zero, it is 8.
 	Connections int
 
 	// UserAgent names the client to upstream. If empty, it is "oxbow".

@@ -15,6 +15,9 @@ func (s *Scheduler) Step(ctx context.Context) {
 // SetCommandTime changes the bound of commands.
 func (s *Scheduler) SetCommandTime(d time.Duration) { s.commandTime = d }
 
+// SetLastTime changes what is left of it at the end of Run.
+func (s *Scheduler) SetLastTime(d time.Duration) { s.lastTime = d }
+
 // Next returns the parts of a Standing that most tests look at.
 func (s *Scheduler) Next(name string) (time.Time, int) {
 	st := s.Standing(name)

@@ -9,14 +9,13 @@ import (
 
 // Limited returns a client that shares the transport of c and takes at most that
 // many bytes a second from upstream, documents and files together; 0 is no limit.
-// Its connections are counted apart: they are held for hours, and who is not
-// limited must not wait for them.
+// Its connections are counted apart: those of a stream that is limited, or of an
+// upstream that trickles, are held for hours, and no other stream must wait for them.
 func (c *Client) Limited(bytesPerSecond int64) *Client {
-	if bytesPerSecond == 0 {
-		return c
-	}
 	l := newClient(c.opts, c.transport)
-	l.limit = newLimit(bytesPerSecond)
+	if bytesPerSecond > 0 {
+		l.limit = newLimit(bytesPerSecond)
+	}
 	return l
 }
 

@@ -57,6 +57,30 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// One stream's upstream that trickles into every connection holds up no other stream.
+func TestLimitedApart(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/trickles" {
+			<-r.Context().Done()
+		}
+	})
+	inBubble(t, ClientOptions{Connections: 2}, h, nil, func(t *testing.T, c *Client) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		trickles := c.Limited(0)
+		for range 2 {
+			all.Go(func() { _, _ = trickles.Document(ctx, "http://upstream/trickles", Validators{}, 100) })
+		}
+		synctest.Wait()
+		start := time.Now()
+		if _, err := c.Limited(0).Document(t.Context(), "http://upstream/", Validators{}, 100); err != nil || time.Since(start) != 0 {
+			t.Errorf("the other stream: %v, after %v", err, time.Since(start))
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
 // No time-out of upstream runs while we wait for our own limit: a document may take
 // longer than it would be given, and bytes may come slower than a stall.
 func TestLimitIsNoFault(t *testing.T) {

@@ -15,7 +15,10 @@ import (
 const (
 	// commandTime bounds a command of the operator, commandOutput what is logged of its
 	// output in bytes, and leftoverTime the wait for output of what it left behind.
+	// lastTime bounds a command further once the scheduler is to end: it is not to be
+	// the last that others wait for.
 	commandTime   = time.Minute
+	lastTime      = 10 * time.Second
 	commandOutput = 4 << 10
 	leftoverTime  = time.Second
 )
@@ -23,9 +26,15 @@ const (
 // onFailure runs the operator's command line after a sync that ended with e. It does not end
 // with ctx: who is told of failures is told of the last one before a shutdown, too.
 func (s *Scheduler) onFailure(ctx context.Context, line string, e Event, st *scheduled) {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.commandTime, fmt.Errorf("it took longer than %v", s.commandTime))
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", line)
+	running, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	defer time.AfterFunc(s.commandTime, func() { end(fmt.Errorf("it took longer than %v", s.commandTime)) }).Stop()
+	defer context.AfterFunc(ctx, func() {
+		if sleep(running, s.lastTime) == nil {
+			end(fmt.Errorf("it went on for %v when the scheduler had to end", s.lastTime))
+		}
+	})()
+	cmd := exec.CommandContext(running, "/bin/sh", "-c", line)
 	cmd.Env = append(s.facts(e, st), inherited("PATH", "HOME", "LANG")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -33,7 +42,7 @@ func (s *Scheduler) onFailure(ctx context.Context, line string, e Event, st *sch
 	out := &head{limit: commandOutput}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	if cause := context.Cause(running); err != nil && cause != nil {
 		err = cause
 	}
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) { // which is no failure of the shell's

@@ -136,6 +136,19 @@ func TestOnFailureFails(t *testing.T) {
 	}
 }
 
+// A command that hangs does not keep a process that is to end for its whole minute.
+func TestOnFailureAtTheEnd(t *testing.T) {
+	f := newFailing(newSite(t, oneProduct()), "sleep 1000", time.Now())
+	f.sched.SetLastTime(200 * time.Millisecond)
+	ctx, stop := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, stop)
+	start := time.Now()
+	f.sched.Step(ctx)
+	if d := time.Since(start); d > 10*time.Second || !strings.Contains(f.log.String(), "it went on for 200ms when") {
+		t.Errorf("it took %v; log: %s", d, f.log.String())
+	}
+}
+
 // While a command runs, other streams are synced, and the end of Run waits for it.
 func TestOnFailureBlocksNobody(t *testing.T) {
 	dir := t.TempDir()

@@ -30,7 +30,7 @@ type SchedulerOptions struct {
 	// row), OXBOW_TIME (RFC 3339, as all times), OXBOW_SNAPSHOT (that is served),
 	// OXBOW_PUBLISHED (when it was), OXBOW_AGE (since then, in seconds), OXBOW_NEXT (the
 	// next try) and OXBOW_UPSTREAM (URLs without passwords); what is not known is
-	// empty. It is ended after a minute. If nil, or the line is empty, nothing is run.
+	// empty. It is ended after a minute, and ten seconds after Run is told to end. If nil, or the line is empty, nothing is run.
 	OnFailure func() string
 
 	// Now is the clock; the days and times of the day of schedules are those of its
@@ -53,6 +53,7 @@ type Scheduler struct {
 	work sync.WaitGroup // of what Run has started
 
 	commandTime time.Duration // bounds a command of the operator
+	lastTime    time.Duration // and what is left of it when Run is to end
 
 	mu      sync.Mutex // guards the rest; not held during I/O
 	streams map[string]*scheduled
@@ -98,7 +99,7 @@ func NewScheduler(o SchedulerOptions) *Scheduler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Scheduler{o: o, wake: make(chan struct{}, 1), streams: map[string]*scheduled{}, commandTime: commandTime}
+	s := &Scheduler{o: o, wake: make(chan struct{}, 1), streams: map[string]*scheduled{}, commandTime: commandTime, lastTime: lastTime}
 	if o.Store == nil {
 		return s
 	}

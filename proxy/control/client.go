@@ -93,6 +93,8 @@ func (c *Conn) Do(ctx context.Context, r Request, s Screen) (status int, err err
 			return 0, fmt.Errorf("%w: %v", ErrLost, c.Owner)
 		}
 		switch {
+		case m.Ending:
+			return 0, ErrNobody
 		case m.Stdout != nil:
 			_, err = s.Stdout.Write(m.Stdout)
 		case m.Stderr != nil:

@@ -149,6 +149,38 @@ func TestClientGone(t *testing.T) {
 	}
 }
 
+// A client that reads nothing, as one that is stopped, holds its work up for a while
+// only, and nobody waits for it.
+func TestClientSilent(t *testing.T) {
+	dir := t.TempDir()
+	ended := make(chan error, 1)
+	s, err := Listen(Options{Dir: dir, Patience: 50 * time.Millisecond, Handle: func(ctx context.Context, _ *Request, s *Session) int {
+		for ctx.Err() == nil {
+			s.Progress(zeros(1000))
+		}
+		ended <- context.Cause(ctx)
+		return 0
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(errors.New("the test ended"))
+	raw, err := dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if _, err := io.WriteString(raw, `{"protocol":1}`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, ErrGone) {
+		t.Errorf("the work ended by %v", err)
+	}
+	if err := s.Finish(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A server that is closed takes its socket away, ends what is under way with the
 // cause given, tells its client how that ended, and leaves nobody behind.
 func TestClose(t *testing.T) {
@@ -182,6 +214,45 @@ func TestClose(t *testing.T) {
 	}
 	if _, err := idle.Do(t.Context(), Request{}, discard); !errors.Is(err, ErrNobody) && !errors.Is(err, ErrLost) {
 		t.Errorf("who was connected before: %v", err)
+	}
+}
+
+// A server that is closed between its greeting and the request has begun nothing, and
+// says so: the one who asks looks for the next owner.
+func TestCloseBeforeRequest(t *testing.T) {
+	dir := t.TempDir()
+	s := listenTo(t, dir, nil)
+	raw, err := dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	c := &Conn{conn: raw, dec: json.NewDecoder(raw)}
+	var greeting fromServer
+	if err := c.dec.Decode(&greeting); err != nil || greeting.Owner == nil {
+		t.Fatalf("greeting %+v, %v", greeting, err)
+	}
+	if _, err := io.WriteString(raw, `{"protocol":1,`); err != nil {
+		t.Fatal(err)
+	}
+	s.Close(errors.New("told to end"))
+	var m fromServer
+	if err := c.dec.Decode(&m); err != nil || !m.Ending {
+		t.Errorf("answer %+v, %v, want that it ends", m, err)
+	}
+}
+
+// Who is told, once the request is out, that the owner ends, has found nobody.
+func TestEndingAfterRequest(t *testing.T) {
+	dir := t.TempDir()
+	ln, err := listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go answerOnce(ln, `{"owner":{"protocol":1,"version":"1"}}{"ending":true}`, true)
+	if _, err := connect(t, dir).Do(t.Context(), Request{}, discard); !errors.Is(err, ErrNobody) {
+		t.Errorf("got %v, want %v", err, ErrNobody)
 	}
 }
 
@@ -348,7 +419,7 @@ func TestStrangers(t *testing.T) {
 		`{"owner":{"protocol":2,"version":"2","command":"oxbow serve","pid":7}}`: `oxbow 2, which does not understand this one: restart "oxbow serve" (pid 7)`,
 		"{}": "is not the socket of an oxbow",
 	} {
-		go answerOnce(ln, greeting)
+		go answerOnce(ln, greeting, false)
 		if _, err := Dial(other); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("greeted with %s: %v, want %q", greeting, err, want)
 		}
@@ -357,9 +428,16 @@ func TestStrangers(t *testing.T) {
 
 func zeros(n int) string { return strings.Repeat("0", n) }
 
-func answerOnce(ln *net.UnixListener, text string) {
-	if conn, err := ln.Accept(); err == nil {
-		io.WriteString(conn, text)
-		conn.Close()
+// answerOnce sends text to one client, and, if it is to listen, hangs up after that
+// one's request.
+func answerOnce(ln *net.UnixListener, text string, listens bool) {
+	conn, err := ln.Accept()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, text)
+	if listens {
+		_ = json.NewDecoder(conn).Decode(new(Request))
 	}
 }

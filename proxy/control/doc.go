@@ -22,8 +22,8 @@
 //	← {"status":0}
 //
 // The client may send {"stop":"REASON"} at any time: the work is told to end, and
-// says how it did. A client that hangs up, or dies, stops its work too, unless the
-// request says detach: then the server answers {"status":0} as soon as it has
+// says how it did. A client that hangs up, dies, or reads nothing for a minute while
+// there is something for it, stops its work too, unless the request says detach: then the server answers {"status":0} as soon as it has
 // begun, and nothing but the end of the owner stops it.
 //
 // # Who may connect

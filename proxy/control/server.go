@@ -33,6 +33,10 @@ type Options struct {
 	// Handle does the works.
 	Handle Handler
 
+	// Patience is how long a client may take nothing of what its work says, and so
+	// hold it up, before it counts as gone. If zero, it is a minute.
+	Patience time.Duration
+
 	// Log takes what goes wrong with a connection. If nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -44,8 +48,12 @@ const (
 	// requestTime is how long a client may take to send its request.
 	requestTime = 10 * time.Second
 
+	// patience is the one of [Options]. A client that is stopped (SIGSTOP), or shown
+	// page by page, must not keep its stream from being synced by others for days.
+	patience = time.Minute
+
 	// writeTime is how long what is left to say may take once a work is told to
-	// end: a client that is stopped (SIGSTOP) reads nothing.
+	// end.
 	writeTime = 5 * time.Second
 )
 
@@ -81,6 +89,9 @@ func Listen(o Options) (*Server, error) {
 	}
 	s := &Server{opts: o, uid: uid, ln: ln, log: o.Log, sessions: map[*Session]bool{}}
 	s.opts.Owner.Protocol, s.opts.Owner.PID = Protocol, os.Getpid()
+	if s.opts.Patience == 0 {
+		s.opts.Patience = patience
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -186,7 +197,13 @@ func (s *Server) serve(conn *net.UnixConn) {
 	bounded := &io.LimitedReader{R: conn, N: maxRequest}
 	dec := json.NewDecoder(bounded)
 	r := new(Request)
-	if err := dec.Decode(r); err != nil {
+	err = dec.Decode(r)
+	if s.ctx.Err() != nil { // whatever was asked for is not begun
+		conn.SetWriteDeadline(time.Now().Add(writeTime))
+		enc.Encode(fromServer{Ending: true})
+		return
+	}
+	if err != nil {
 		if err != io.EOF { // it only asked who is there
 			enc.Encode(fromServer{Refused: "the request cannot be read: " + err.Error()})
 		}
@@ -198,7 +215,7 @@ func (s *Server) serve(conn *net.UnixConn) {
 	}
 	conn.SetDeadline(time.Time{})
 	bounded.N = maxRequest
-	s.run(conn, dec, &Session{Request: *r, Peer: peer, conn: conn, enc: enc})
+	s.run(conn, dec, &Session{Request: *r, Peer: peer, conn: conn, patience: s.opts.Patience, enc: enc})
 }
 
 // enter takes a place for a connection, or returns why there is none.
@@ -236,6 +253,7 @@ func (s *Server) run(conn *net.UnixConn, dec *json.Decoder, session *Session) {
 	}()
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
+	session.ctx = ctx
 	if session.Detach {
 		session.end(0)
 	} else {
@@ -267,8 +285,10 @@ func heard(dec *json.Decoder) error {
 // that one is gone what is said gets lost.
 type Session struct {
 	Request
-	Peer Peer
-	conn *net.UnixConn
+	Peer     Peer
+	conn     *net.UnixConn
+	ctx      context.Context // of the work
+	patience time.Duration
 
 	mu    sync.Mutex // guards the rest, and keeps messages whole
 	enc   *json.Encoder
@@ -278,9 +298,26 @@ type Session struct {
 func (s *Session) send(m fromServer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ended {
-		s.ended = m.Status != nil
-		_ = s.enc.Encode(m) // a client that is gone ends the context
+	if s.ended {
+		return
+	}
+	s.ended = m.Status != nil
+	s.allow()
+	if s.enc.Encode(m) != nil {
+		s.ended = true
+		s.conn.Close() // which ends the context, as a client that is gone does
+	}
+}
+
+// allow bounds the next write, unless that was done already when the work was told
+// to end.
+func (s *Session) allow() {
+	if s.ctx.Err() != nil {
+		return
+	}
+	s.conn.SetWriteDeadline(time.Now().Add(s.patience))
+	if s.ctx.Err() != nil { // at that moment
+		s.conn.SetWriteDeadline(time.Now().Add(writeTime))
 	}
 }
 
