@@ -24,6 +24,7 @@ type planner struct {
 	lease      *cache.Lease // covers what the plans count on
 	selections streams.Selections
 	offered    map[string]bool // every product of which upstream offers a version
+	idle       []string        // warnings of selections that match nothing
 
 	broken map[versionID]Omission // upstream's versions that cannot be published
 	lost   map[versionID]Omission // published versions that cannot stay
@@ -47,7 +48,25 @@ func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, er
 			}
 		}
 	}
+	p.idle = p.idleSelections()
 	return p, nil
+}
+
+// idleSelections returns a warning for each of several selections that matches
+// nothing of upstream's: a slip of the pen, that the others hide. Of one alone the sync
+// fails.
+func (p *planner) idleSelections() (warnings []string) {
+	if len(p.selections) < 2 {
+		return nil
+	}
+	for _, sel := range p.selections {
+		if !slices.ContainsFunc(p.c.lists, func(li list) bool {
+			return len(li.products.Choose(streams.Choice{Selections: streams.Selections{sel}}).Products) > 0
+		}) {
+			warnings = append(warnings, fmt.Sprintf("the selection %q matches nothing of upstream's", sel))
+		}
+	}
+	return warnings
 }
 
 // plan returns a plan without anything that is broken.
@@ -64,7 +83,7 @@ func (p *planner) plan() *Plan {
 
 // draft is a plan whose files are not known yet.
 func (p *planner) draft() *Plan {
-	plan := &Plan{Stream: p.s.Name, Upstream: shown(p.c.base), base: p.c.base, profile: p.profile(), Warnings: slices.Clone(p.c.warnings)}
+	plan := &Plan{Stream: p.s.Name, Upstream: shown(p.c.base), base: p.c.base, profile: p.profile(), Warnings: slices.Concat(p.c.warnings, p.idle)}
 	p.carried = map[versionID]*list{}
 	for _, li := range p.c.lists {
 		if !unwanted(li.products, plan.profile) {

@@ -152,7 +152,7 @@ func (c *Client) retry(ctx context.Context, u *url.URL, failures int, err error)
 		return &FetchError{URL: display(u), Attempts: failures, Err: err}
 	}
 	wait := c.opts.Backoff.after(failures, err)
-	c.opts.Log.Info("upstream fails, trying again", "url", display(u), "reason", err, "failures", failures, "wait", wait)
+	c.opts.Log.Info("upstream fails, trying again", "url", display(u), "reason", err, "failures", failures, "wait", wait.String())
 	if err := sleep(ctx, wait); err != nil {
 		return fmt.Errorf("cannot fetch %s: %w", display(u), err)
 	}

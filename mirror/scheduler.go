@@ -181,6 +181,16 @@ func (s *Scheduler) Standing(name string) Standing {
 	return standing
 }
 
+// Due has a stream with a schedule synced now: what is wanted of it has changed.
+func (s *Scheduler) Due(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.streams[name]; st != nil && !st.schedule.IsZero() {
+		st.record.Next = s.now()
+		s.signal()
+	}
+}
+
 // Note takes down the end of a sync, so that those asked for by hand count as
 // attempts, too. It may be told of the scheduler's own as well.
 func (s *Scheduler) Note(e Event) {
@@ -335,6 +345,11 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began
 	}
 	if err != nil && ctx.Err() != nil {
 		return Event{}, false
+	}
+	if res != nil {
+		for _, w := range res.Warnings {
+			s.o.Log.Warn(w, "stream", name)
+		}
 	}
 	e := newEvent(name, s.now(), res, err)
 	e.Duration = e.Time.Sub(began)

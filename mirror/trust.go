@@ -55,7 +55,7 @@ func readDistKeyring() ([]byte, error) {
 			return data, err
 		}
 	}
-	return nil, fmt.Errorf("no keyring: %s is absent; install the package ubuntu-keyring or give one with --keyring (Canonical's image key is 4A3CE3CD565D7EB5C810E2B97FF3F408476CF100)", distKeyrings[0])
+	return nil, fmt.Errorf("no keyring: %s is absent; install the package ubuntu-keyring or give one with --keyring or, in the configuration, `keyring:` (Canonical's image key is 4A3CE3CD565D7EB5C810E2B97FF3F408476CF100)", distKeyrings[0])
 }
 
 // open returns the text of a document that may be believed.

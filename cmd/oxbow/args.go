@@ -111,6 +111,9 @@ func (a *arrangement) plain(word string) error {
 			return nil
 		}
 	}
+	if full := pathsTo(a.all, word); a.leaf == nil && len(full) > 0 {
+		return a.usage("unknown command %q; did you mean %s?", word, strings.Join(full, " or "))
+	}
 	return a.usage("unknown command %q; there is %s", word, names(a.level))
 }
 
@@ -180,6 +183,19 @@ func leaves(commands []*cli.Command) []*cli.Command {
 			all = append(all, c)
 		}
 		all = append(all, leaves(c.Subcommands)...)
+	}
+	return all
+}
+
+// pathsTo returns the whole words of the commands below others that are called name.
+func pathsTo(commands []*cli.Command, name string) []string {
+	var all []string
+	for _, c := range commands {
+		for _, below := range c.Subcommands {
+			if below.Name == name {
+				all = append(all, "`oxbow "+c.Name+" "+name+"`")
+			}
+		}
 	}
 	return all
 }

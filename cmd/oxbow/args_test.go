@@ -56,7 +56,7 @@ func TestArrange(t *testing.T) {
 		{summary: "a flag instead of a value", line: "oxbow mirror sync http://h/x --name --dry-run", err: "flag --name needs a value"},
 		{summary: "no command", line: "oxbow", err: "missing command; there is serve, mirror, snapshot, store, key, config, demo, completion, version"},
 		{summary: "half a command", line: "oxbow mirror", err: "missing command; there is sync, list, status, drop"},
-		{summary: "unknown command", line: "oxbow sync", err: `unknown command "sync"; there is serve, mirror, snapshot, store, key, config, demo, completion, version`},
+		{summary: "unknown command", line: "oxbow sync", err: "unknown command \"sync\"; did you mean `oxbow mirror sync`?"},
 		{summary: "unknown command of a group", line: "oxbow mirror snyc", err: `unknown command "snyc"; there is sync, list, status, drop`},
 	}
 	for _, test := range tests {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
@@ -33,9 +34,10 @@ type daemon struct {
 	// reread finds out anew what the configuration says. If nil, there is none.
 	reread func() (place, error)
 
-	site    atomic.Pointer[site.Site] // in force
-	served  atomic.Pointer[[]proxy.Stream]
-	refused atomic.Pointer[string] // why the configuration was refused last; nil: it was not
+	started     *site.Site                // with which it was started
+	site        atomic.Pointer[site.Site] // in force
+	served      atomic.Pointer[[]proxy.Stream]
+	reloadNotes atomic.Pointer[[]string] // what the last reload could not do
 
 	mu        sync.Mutex       // guards the rest: one refresh at a time
 	announced map[string]error // what the log has told of streams: nil, that they are served
@@ -44,11 +46,13 @@ type daemon struct {
 // newDaemon makes the daemon of an owner that does not listen yet.
 func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
 	d := &daemon{o: o, log: o.log, ln: ln, base: f.scheme() + "://" + reachable(ln.Addr()), front: f, announced: map[string]error{}}
+	d.started = s
 	d.site.Store(s)
+	d.reloadNotes.Store(new([]string))
 	d.served.Store(new([]proxy.Stream))
 	d.scheduler = mirror.NewScheduler(mirror.SchedulerOptions{
 		Sync: func(ctx context.Context, name string) (*mirror.Result, error) {
-			return o.mirror.Sync(ctx, name, mirror.SyncOptions{})
+			return o.mirror.Sync(ctx, name, mirror.SyncOptions{Progress: progressLog(o.log)})
 		},
 		Store:     o.store,
 		OnFailure: func() string { return d.site.Load().Serve.OnFailure },
@@ -174,6 +178,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		<-running.Done()
+		d.log.Info("ending", "reason", context.Cause(running))
 		notify(sd.SdNotifyStopping, "STATUS=waiting for running downloads")
 		return d.o.stopOthers()
 	})
@@ -194,9 +199,23 @@ func (d *daemon) alive() {
 }
 
 // notes says what an operator should know beside the state of the streams.
-func (d *daemon) notes() []string {
-	if refused := d.refused.Load(); refused != nil {
-		return []string{"the configuration was refused at the last reload, and the one before is in force: " + *refused}
+func (d *daemon) notes() []string { return *d.reloadNotes.Load() }
+
+// logEvery is how often a long sync is heard of in the log.
+const logEvery = time.Minute
+
+// progressLog returns what tells the log of one sync: what it fetches, and how far it
+// has come.
+func progressLog(log *slog.Logger) func(mirror.Progress) {
+	var last time.Time
+	phase := mirror.Phase("")
+	return func(p mirror.Progress) {
+		begins := p.Phase != phase
+		phase = p.Phase
+		if p.Phase != mirror.PhaseFetching || p.Files == 0 || !begins && time.Since(last) < logEvery {
+			return
+		}
+		last = time.Now()
+		log.Info("fetching", "stream", p.Stream, "files", p.Files, "files_done", p.FilesDone, "bytes", p.Bytes, "bytes_done", p.BytesDone)
 	}
-	return nil
 }

@@ -88,8 +88,10 @@ func (w *syncWork) doNew(ctx context.Context, m *mirror.Mirror, out *screen) err
 		return err
 	}
 	switch now, lost := m.Stream(s.Name); {
-	case errors.Is(lost, mirror.ErrNoStream):
+	case errors.Is(lost, mirror.ErrNoStream) && errors.Is(err, mirror.ErrUpstream):
 		return &hinted{err, "the stream was not recorded; the same command tries again"}
+	case errors.Is(lost, mirror.ErrNoStream):
+		return &hinted{err, "the stream was not recorded"}
 	case changed && lost == nil && len(changes(now, s)) > 0:
 		return &hinted{err, "the stream keeps the definition that it had"}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cache"
 	"oxbow/cmd/oxbow/internal/site"
 )
 
@@ -34,6 +35,15 @@ func placeOf(c *cli.Context) (place, error) {
 		return place{dir, s}, nil
 	}
 	return place{storeOf(s), s}, nil
+}
+
+// opening returns how a sync opens the store: streams that the configuration wants
+// make one where there is none.
+func (p place) opening() opening {
+	if len(p.site.Streams) > 0 {
+		return cache.Create
+	}
+	return cache.Open
 }
 
 // storeOf returns the directory of the store that a configuration is about.

@@ -15,14 +15,18 @@ import (
 	"oxbow/mirror"
 )
 
-// planNew plans with a temporary store where there is none yet, since a dry
-// run makes nothing.
-func planNew(c *cli.Context, w *syncWork) error {
-	files, err := openFiles(c)
+// dryRun plans, with a temporary store where there is none yet: a dry run makes
+// nothing.
+func dryRun(c *cli.Context, w *syncWork) error {
+	p, err := placeOf(c)
+	if err != nil {
+		return err
+	}
+	files, err := cache.OpenFiles(p.dir)
 	if err == nil {
 		files.Close()
 	}
-	if !errors.Is(err, cache.ErrNoStore) {
+	if !errors.Is(err, cache.ErrNoStore) || w.Stream == nil && len(p.site.Streams) == 0 {
 		return perform(c, w, cache.Open)
 	}
 	log, err := logger(c, c.App.ErrWriter, slog.LevelWarn)
@@ -39,6 +43,7 @@ func planNew(c *cli.Context, w *syncWork) error {
 		return err
 	}
 	o := newOwner(s, log)
+	o.configure(p.site)
 	out := newConsole(c.App.ErrWriter)
 	err = w.do(c.Context, o, &screen{stdout: c.App.Writer, stderr: out, progress: out.show})
 	return errors.Join(err, o.close())

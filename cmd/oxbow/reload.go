@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
 	"time"
@@ -35,38 +36,68 @@ func (d *daemon) reloads(ctx context.Context) {
 // there are now. Each that cannot be used leaves the one before in force. No
 // connection is dropped.
 func (d *daemon) reload() {
+	var notes []string
 	if err := d.front.reload(); err != nil {
-		d.log.Error("not all of the certificate and the tokens could be read again", "reason", err)
+		notes = append(notes, "not all of the certificate and the tokens could be read at the last reload: "+err.Error())
 	}
 	now, err := d.reread()
-	d.front.metrics.Reloaded(err == nil, time.Now())
 	if err != nil {
-		reason := err.Error()
-		d.refused.Store(&reason)
-		for line := range strings.Lines(reason) {
-			d.log.Error("the configuration is refused, and the one before stays in force", "reason", strings.TrimSuffix(line, "\n"))
+		for _, reason := range reasons(err) {
+			notes = append(notes, "the configuration was refused at the last reload, and the one before is in force: "+reason)
 		}
-		return
+	} else {
+		notes = append(notes, d.adopt(now)...)
 	}
-	d.refused.Store(nil)
-	before := d.site.Swap(now.site)
+	d.reloadNotes.Store(&notes)
+	d.front.metrics.Reloaded(err == nil, time.Now())
+	for _, n := range notes {
+		d.log.Error(n)
+	}
+	if err == nil {
+		d.log.Info("the configuration is in force", "file", now.site.File, "streams", len(now.site.Streams))
+	}
+}
+
+// reasons returns the errors of a configuration, a line each, without the lines of the
+// file that it shows below them.
+func reasons(err error) []string {
+	var all []string
+	for line := range strings.Lines(err.Error()) {
+		if !strings.HasPrefix(line, " ") {
+			all = append(all, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return all
+}
+
+// adopt puts a configuration into force, and returns a note for each change that has
+// to wait for the next start. Streams that it defines anew are synced at once, if they
+// have a schedule.
+func (d *daemon) adopt(now place) (notes []string) {
+	started := d.started
 	for _, fixed := range []struct {
 		key     string
 		changed bool
 	}{
-		{"store", now.dir != d.o.store.Files().Dir() || now.site.Store != before.Store},
-		{"serve.listen", now.site.Serve.Listen != before.Serve.Listen},
-		{"serve.tls", now.site.Serve.TLS != before.Serve.TLS},
-		{"serve.token_file", now.site.Serve.TokenFile != before.Serve.TokenFile},
+		{"store", now.dir != d.o.store.Files().Dir() || now.site.Store != started.Store},
+		{"serve.listen", now.site.Serve.Listen != started.Serve.Listen},
+		{"serve.tls", now.site.Serve.TLS != started.Serve.TLS},
+		{"serve.token_file", now.site.Serve.TokenFile != started.Serve.TokenFile},
 	} {
 		if fixed.changed {
-			d.log.Warn("a change takes effect at the next start only", "key", fixed.key)
+			notes = append(notes, fixed.key+" was changed in the configuration, and takes effect at the next start only")
 		}
 	}
 	for _, w := range now.site.Warnings {
 		d.log.Warn(w)
 	}
+	before := d.site.Swap(now.site)
 	d.o.configure(now.site)
 	d.refresh()
-	d.log.Info("the configuration is in force", "file", now.site.File, "streams", len(now.site.Streams))
+	for _, st := range now.site.Streams {
+		if was, ok := before.Stream(st.Name); !ok || !reflect.DeepEqual(was.Stream, st.Stream) {
+			d.scheduler.Due(st.Name)
+		}
+	}
+	return notes
 }

@@ -161,6 +161,7 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 //
 //	config         that stream, every hour
 //	config more    and another one, second, of all that upstream has
+//	config wider   with a second selection, which matches nothing
 //	config bad     with a key that is none
 //	config closed  served by TLS to who shows a token
 func configCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -174,6 +175,10 @@ func configCommand(ts *testscript.TestScript, _ bool, args []string) {
 		writeCertificate(ts)
 		serve = "{listen: \"127.0.0.1:0\", tls: {cert: cert.pem, key: key.pem}, token_file: tokens}"
 	}
+	wanted := "release=noble arch=amd64"
+	if kind == "wider" {
+		wanted = "[release=noble arch=amd64, os=centoss]"
+	}
 	text := fmt.Sprintf(`store: {path: store, reserve: 0}
 serve: %s
 streams:
@@ -181,9 +186,9 @@ streams:
     upstream: %s
     keyring: upstream.gpg
     path: /images/
-    select: release=noble arch=amd64
+    select: %s
     sync: {every: 1h}
-`, serve, ts.Getenv("UPSTREAM"))
+`, serve, ts.Getenv("UPSTREAM"), wanted)
 	if kind == "more" {
 		text += fmt.Sprintf("  - {name: second, upstream: %s, keyring: upstream.gpg, path: /second/, advertise: selected, sync: {at: \"03:15\"}}\n", ts.Getenv("UPSTREAM"))
 	}

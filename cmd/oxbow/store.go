@@ -42,6 +42,9 @@ func openFiles(c *cli.Context) (*cache.Files, error) {
 		return nil, err
 	}
 	files, err := cache.OpenFiles(p.dir)
+	if errors.Is(err, cache.ErrNoStore) && len(p.site.Streams) > 0 {
+		return nil, fmt.Errorf("%w in %s yet: `oxbow serve` or `oxbow mirror sync` makes it, and fetches what %s wants", cache.ErrNoStore, p.dir, p.site.File)
+	}
 	return files, noStore(p.dir, err)
 }
 

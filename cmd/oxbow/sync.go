@@ -47,10 +47,7 @@ func mirrorSync(c *cli.Context) error {
 			return err
 		}
 		w.Stream = &s
-		if w.DryRun {
-			return planNew(c, w)
-		}
-		return perform(c, w, cache.Create)
+		return syncOrPlan(c, w, cache.Create)
 	}
 	for _, name := range streamFlags {
 		if c.IsSet(name) {
@@ -61,7 +58,19 @@ func mirrorSync(c *cli.Context) error {
 		return err
 	}
 	w.Names = c.Args().Slice()
-	return perform(c, w, cache.Open)
+	p, err := placeOf(c)
+	if err != nil {
+		return err
+	}
+	return syncOrPlan(c, w, p.opening())
+}
+
+// syncOrPlan performs w; a dry run makes no store.
+func syncOrPlan(c *cli.Context, w *syncWork, open opening) error {
+	if w.DryRun {
+		return dryRun(c, w)
+	}
+	return perform(c, w, open)
 }
 
 // syncWork is what `mirror sync` asks for.

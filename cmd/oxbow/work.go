@@ -61,7 +61,7 @@ type screen struct {
 }
 
 func detachFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "detach", Usage: "leave the work to the `oxbow serve` that has the store, and end; its log tells how it went"}
+	return &cli.BoolFlag{Name: "detach", Usage: "leave the work to the server that has the store, and end; its log tells how it went"}
 }
 
 // perform has the owner of the store do a work or, where there is none, becomes
