@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,8 +31,10 @@ type daemon struct {
 	front     front
 	scheduler *mirror.Scheduler
 
-	// reread finds out anew what the configuration says. If nil, there is none.
-	reread func() (place, error)
+	// At each of hangups reread finds out anew what the configuration says. If nil,
+	// there is none.
+	hangups <-chan os.Signal
+	reread  func() (place, error)
 
 	site    atomic.Pointer[site.Site] // in force
 	served  atomic.Pointer[[]proxy.Stream]
