@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cache"
 	"oxbow/cmd/oxbow/internal/site"
 )
 
@@ -34,6 +35,15 @@ func placeOf(c *cli.Context) (place, error) {
 		return place{dir, s}, nil
 	}
 	return place{storeOf(s), s}, nil
+}
+
+// opening makes the store, if it is not there, for who has streams of a configuration
+// to put into it.
+func (p place) opening() opening {
+	if len(p.site.Streams) > 0 {
+		return cache.Create
+	}
+	return cache.Open
 }
 
 // storeOf returns the directory of the store that a configuration is about.

@@ -56,11 +56,7 @@ func serve(c *cli.Context) (err error) {
 	if err := f.load(p.site, log); err != nil { // with the rights of who started it
 		return err
 	}
-	open := cache.Open
-	if len(p.site.Streams) > 0 {
-		open = cache.Create
-	}
-	o, err := ownToServe(c.Context, p, open, log)
+	o, err := ownToServe(c.Context, p, p.opening(), log)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,15 @@ func mirrorSync(c *cli.Context) error {
 		return err
 	}
 	w.Names = c.Args().Slice()
-	return perform(c, w, cache.Open)
+	p, err := placeOf(c)
+	if err != nil {
+		return err
+	}
+	open := p.opening()
+	if w.DryRun { // which makes nothing
+		open = cache.Open
+	}
+	return perform(c, w, open)
 }
 
 // syncWork is what `mirror sync` asks for.
