@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"oxbow/cache"
 )
 
 // ErrConfigured is wrapped by the refusal to change on the command line what the
@@ -114,18 +116,29 @@ func shownAll(urls []string) string {
 }
 
 // Served returns the streams to serve: those of the configuration first, then those
-// that only the store has, without the paths that overlap one of the configuration's.
-// The error is about streams that cannot be read.
+// that only the store has, without the paths that overlap one of the configuration's,
+// and last those of the configuration that have nothing published yet: until then
+// they take no path from another, as from the one whose name was changed. Of equal
+// paths the first counts. The error is about streams that cannot be read.
 func (m *Mirror) Served() ([]Stream, error) {
 	all, err := Streams(m.store.Files())
 	m.mu.Lock()
 	configured := maps.Clone(m.configured)
 	m.mu.Unlock()
-	list, _ := served(all, configured)
-	return list, err
+	var now, later []Stream
+	for _, s := range all {
+		if _, err := m.store.Current(s.Name); configured[s.Name] && errors.Is(err, cache.ErrNoSnapshot) {
+			later = append(later, s)
+		} else {
+			now = append(now, s)
+		}
+	}
+	list, _ := served(now, configured)
+	return append(list, later...), err
 }
 
-// served is Served for these streams; the warnings say what it leaves out.
+// served is Served for streams that are all published; the warnings say what it
+// leaves out.
 func served(all []Stream, configured map[string]bool) (list []Stream, warnings []string) {
 	for _, s := range all {
 		if configured[s.Name] {
@@ -144,7 +157,7 @@ func served(all []Stream, configured map[string]bool) (list []Stream, warnings [
 				free = append(free, p)
 				continue
 			}
-			warnings = append(warnings, fmt.Sprintf("stream %s of the configuration takes the path %s: stream %s of the store is not served there", first[i].Name, p, s.Name))
+			warnings = append(warnings, fmt.Sprintf("stream %s of the configuration takes the path %s: stream %s of the store is not served there once that is published", first[i].Name, p, s.Name))
 		}
 		if len(free) > 0 {
 			s.Path, s.Also = free[0], free[1:]

@@ -166,7 +166,7 @@ func TestConfigured(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 // Where a path of the configuration overlaps one of a stream that only the store has,
-// the configuration's stream has it.
+// the configuration's stream has it, once it has something to serve there.
 func TestConfigurePaths(t *testing.T) {
 	s := newSite(t, oneProduct())
 	s.redefine(func(st *mirror.Stream) { st.Path, st.Also = "/a/b/", []string{"/c/"} })
@@ -179,16 +179,30 @@ func TestConfigurePaths(t *testing.T) {
 	if err := s.configure([]mirror.Stream{def}, "configured /d/ lost", "configured /a/b/ stable"); err != nil {
 		t.Fatal(err)
 	}
+	s.wantServed("lost /d/, stable /a/b/ /c/, configured /a/ /d/e/") // which has nothing to serve there
+	def.Upstream, def.Keyring = s.stream.Upstream, s.stream.Keyring
+	if err := s.configure([]mirror.Stream{def}, "configured: by the configuration", "configured /d/ lost", "configured /a/b/ stable"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.m.Sync(t.Context(), "configured", mirror.SyncOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.wantServed("configured /a/ /d/e/, stable /c/")
+}
+
+// wantServed compares what Served says with names and paths.
+func (s *site) wantServed(want string) {
+	s.t.Helper()
 	all, err := s.m.Served()
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	var got []string
 	for _, st := range all {
 		got = append(got, st.Name+" "+strings.Join(append([]string{st.Path}, st.Also...), " "))
 	}
-	if want := "configured /a/ /d/e/, stable /c/"; strings.Join(got, ", ") != want {
-		t.Errorf("served: %q, want %q", got, want)
+	if strings.Join(got, ", ") != want {
+		s.t.Errorf("served: %q, want %q", got, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,8 +32,10 @@ type daemon struct {
 	front     front
 	scheduler *mirror.Scheduler
 
-	// reread finds out anew what the configuration says. If nil, there is none.
-	reread func() (place, error)
+	// At each of hangups reread finds out anew what the configuration says. If nil,
+	// there is none.
+	hangups <-chan os.Signal
+	reread  func() (place, error)
 
 	started     *site.Site                // with which it was started
 	site        atomic.Pointer[site.Site] // in force
@@ -77,7 +80,8 @@ func (d *daemon) refresh() {
 	defer d.mu.Unlock()
 	all, err := d.o.mirror.Served()
 	if err != nil {
-		d.log.Error("a stream is not served", "reason", err)
+		d.log.Error("a stream cannot be read; it is served as it was before, if it was", "reason", err)
+		all = append(all, d.unreadable(all)...)
 	}
 	served := make([]proxy.Stream, len(all))
 	schedules := make(map[string]mirror.Schedule, len(all))
@@ -92,6 +96,21 @@ func (d *daemon) refresh() {
 	for _, st := range all {
 		d.announce(st)
 	}
+}
+
+// unreadable returns the streams that were served before, are not among those that
+// can be read now, and are not gone: what is published is not lost with a definition
+// that is damaged, or for want of descriptors.
+func (d *daemon) unreadable(readable []mirror.Stream) (kept []mirror.Stream) {
+	for _, was := range *d.served.Load() {
+		if slices.ContainsFunc(readable, func(st mirror.Stream) bool { return st.Name == was.Name }) {
+			continue
+		}
+		if _, err := d.o.mirror.Stream(was.Name); err != nil && !errors.Is(err, mirror.ErrNoStream) {
+			kept = append(kept, mirror.Stream{Name: was.Name, Path: was.Path, Also: was.Also})
+		}
+	}
+	return kept
 }
 
 // announce logs what a client has to know of a stream, and when there is nothing to

@@ -12,17 +12,19 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// reloads reads everything anew at each SIGHUP until ctx ends.
-func (d *daemon) reloads(ctx context.Context) {
-	if d.reread == nil {
-		return
-	}
+// notifyHangups returns where each SIGHUP arrives, one kept, which ends the process
+// no more: from the start on, since a server may wait for the store for hours.
+func notifyHangups() chan os.Signal {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	return hangups
+}
+
+// reloads reads everything anew at each SIGHUP until ctx ends.
+func (d *daemon) reloads(ctx context.Context) {
 	for {
 		select {
-		case <-hangups:
+		case <-d.hangups:
 			notify(sd.SdNotifyReloading, sd.SdNotifyMonotonicUsec())
 			d.reload()
 			d.ready()

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -41,6 +42,8 @@ func serve(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	hangups := notifyHangups()
+	defer signal.Stop(hangups)
 	p, err := placeOf(c)
 	if err != nil {
 		return err
@@ -66,6 +69,7 @@ func serve(c *cli.Context) (err error) {
 		return fmt.Errorf("cannot serve: %w", err)
 	}
 	d := newDaemon(o, ln, f, p.site)
+	d.hangups = hangups
 	d.reread = func() (place, error) { return placeOf(c) }
 	if err := o.listen(control.Serving); err != nil {
 		return errors.Join(err, ln.Close())
