@@ -44,7 +44,7 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 		attrs = append(attrs, slog.Int64("of", w.length))
 	}
 	if w.err != nil {
-		attrs = append(attrs, slog.Any("err", w.err))
+		attrs = append(attrs, slog.Any("reason", w.err))
 	}
 	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attrs...)
 }
@@ -54,7 +54,7 @@ const shortID = 12
 
 // logPanic tells of a fault of ours. The trace names places in the program and no values.
 func (s *Server) logPanic(r *http.Request, fault any) {
-	s.log.Error("internal error: the request is cut", "path", shownPath(r.URL.Path), "err", shown(fmt.Sprint(fault)), "trace", string(debug.Stack()))
+	s.log.Error("internal error: the request is cut", "path", shownPath(r.URL.Path), "reason", shown(fmt.Sprint(fault)), "trace", string(debug.Stack()))
 }
 
 func orDiscard(log *slog.Logger) *slog.Logger {

@@ -50,7 +50,7 @@ func (s *Server) reasons() (reasons []string) {
 		case errors.Is(err, cache.ErrNoSnapshot):
 			reasons = append(reasons, "stream "+stream+": no snapshot yet")
 		case err != nil:
-			s.log.Error("cannot read the current snapshot", "stream", stream, "err", err)
+			s.log.Error("cannot read the current snapshot", "stream", stream, "reason", err)
 			reasons = append(reasons, "stream "+stream+": the store cannot answer")
 		}
 	}
