@@ -168,7 +168,7 @@ func (c *checker) record(least int) error {
 	err := c.s.index.putBlobs(c.proven)
 	clear(c.proven)
 	if errors.Is(err, ErrNoSpace) {
-		c.s.log.Warn("there is no room to record what was proven, and the next check proves it again", "error", err)
+		c.s.log.Warn("there is no room to record what was proven, and the next check proves it again", "reason", err)
 		return nil
 	}
 	return err

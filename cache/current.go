@@ -33,10 +33,10 @@ func (s *Store) toServe(ctx context.Context, stream string) ([]Digest, error) {
 		return nil, err
 	}
 	s.log.Warn("the current snapshot of a stream is lost, and the newest whole one takes its place",
-		"stream", stream, "snapshot", id.String(), "error", err)
+		"stream", stream, "snapshot", id.String(), "reason", err)
 	if lost != nil {
 		if err := s.disk.WriteFile(currentName(stream), []byte(id.String()+"\n"), 0o644); err != nil {
-			s.log.Error("cannot make a snapshot current", "stream", stream, "snapshot", id.String(), "error", s.full(err))
+			s.log.Error("cannot make a snapshot current", "stream", stream, "snapshot", id.String(), "reason", s.full(err))
 		}
 	}
 	return s.files.chainFrom(stream, id)

@@ -18,6 +18,7 @@
 //	index/                    Badger
 //	ballast                   space to give up when the disk is full
 //	schedule.json             when streams were synced last and are next; may be lost
+//	oxbow.sock                the control socket of the owner
 //
 // The files are the truth. The index answers quickly what they say: which blobs there are, how large and of which fingerprint, and
 // what a path names in which snapshot. It is made anew from the files when it is lost or damaged, and completed when it is behind.

@@ -174,7 +174,7 @@ func (s *Store) removeManifests(stream string) error {
 		return err
 	}
 	if err := s.parts.RemoveAll(waste); err != nil {
-		s.log.Warn("cannot remove waste", "store", s.dir, "file", path.Join(ingestDir, waste), "error", err)
+		s.log.Warn("cannot remove waste", "store", s.dir, "file", path.Join(ingestDir, waste), "reason", err)
 	}
 	return nil
 }

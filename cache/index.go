@@ -114,7 +114,7 @@ func openIndex(dir string, log *slog.Logger, room func(need int64) error) (*inde
 	}
 	err := x.open()
 	if err != nil && damaged(err) {
-		log.Warn("the index cannot be used and is made again from the files", "dir", dir, "error", err)
+		log.Warn("the index cannot be used and is made again from the files", "dir", dir, "reason", err)
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, fmt.Errorf("cannot remove the damaged index: %w", err)
 		}
@@ -136,7 +136,7 @@ func (x *index) open() (err error) {
 		if err := os.RemoveAll(x.dir); err != nil {
 			return err
 		}
-		x.log.Warn("the index is made again from the files", "dir", x.dir, "error", errOpening)
+		x.log.Warn("the index is made again from the files", "dir", x.dir, "reason", errOpening)
 	}
 	if err := os.WriteFile(opening, nil, 0o600); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (x *index) replace(build func(new *index) error) error {
 	x.handle.Lock()
 	defer x.handle.Unlock()
 	if err := x.db.Close(); err != nil {
-		x.log.Warn("the old index did not close well", "error", err)
+		x.log.Warn("the old index did not close well", "reason", err)
 	}
 	if err := os.RemoveAll(x.dir); err != nil {
 		return err

@@ -81,7 +81,7 @@ func (s *Store) nameHolder(f *os.File) error {
 		err = s.writeHolder(f)
 	}
 	if diskFull(err) {
-		s.log.Warn("cannot write into LOCK who owns the store", "store", s.dir, "error", err)
+		s.log.Warn("cannot write into LOCK who owns the store", "store", s.dir, "reason", err)
 		return nil
 	}
 	return err

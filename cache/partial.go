@@ -115,7 +115,7 @@ func (s *Store) clearWaste() error {
 			continue
 		}
 		if err := s.parts.RemoveAll(e.Name()); err != nil {
-			s.log.Warn("cannot remove waste", "store", s.dir, "file", ingestDir+"/"+e.Name(), "error", err)
+			s.log.Warn("cannot remove waste", "store", s.dir, "file", ingestDir+"/"+e.Name(), "reason", err)
 		}
 	}
 	return nil

@@ -139,7 +139,7 @@ func (s *Store) named(ctx context.Context) (map[Digest]int64, error) {
 			}
 			m, err := s.files.Manifest(stream, id)
 			if err != nil {
-				s.log.Error("a snapshot cannot be used", "stream", stream, "snapshot", id.String(), "error", err)
+				s.log.Error("a snapshot cannot be used", "stream", stream, "snapshot", id.String(), "reason", err)
 				continue
 			}
 			for _, e := range m.Entries {
@@ -224,7 +224,7 @@ func (s *Store) shelve(ctx context.Context, x *index) error {
 			err = s.lostCurrent(stream)
 		}
 		if err != nil {
-			s.log.Error("not all snapshots can be served", "stream", stream, "error", err)
+			s.log.Error("not all snapshots can be served", "stream", stream, "reason", err)
 		}
 		if err := s.shelveStream(ctx, x, stream, ids, records[stream]); err != nil {
 			return err
@@ -264,7 +264,7 @@ func (s *Store) shelveStream(ctx context.Context, x *index, stream string, ids [
 		}
 		m, err := s.files.Manifest(stream, id)
 		if err != nil {
-			s.log.Error("a snapshot cannot be served", "stream", stream, "snapshot", id.String(), "error", err)
+			s.log.Error("a snapshot cannot be served", "stream", stream, "snapshot", id.String(), "reason", err)
 			continue
 		}
 		if len(have) > 0 {

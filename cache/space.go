@@ -145,7 +145,7 @@ func (s *Store) releaseBallast() bool {
 		return false
 	}
 	if err := s.root.Remove(ballastFile); err != nil {
-		s.log.Error("the disk is full and the ballast cannot be removed", "store", s.dir, "error", err)
+		s.log.Error("the disk is full and the ballast cannot be removed", "store", s.dir, "reason", err)
 		return false
 	}
 	s.log.Warn("the disk is full: the ballast was given up, so that serving and sweeping go on", "store", s.dir, "bytes", st.Size())
@@ -163,18 +163,18 @@ func (s *Store) restoreBallast() {
 		err = s.root.Remove(ballastFile)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("cannot replace the ballast", "store", s.dir, "error", err)
+		s.log.Warn("cannot replace the ballast", "store", s.dir, "reason", err)
 		return
 	}
 	if s.opts.Ballast == 0 {
 		return
 	}
 	if err := s.Room(s.opts.Ballast + indexRoom); err != nil {
-		s.log.Warn("there is no room for the ballast", "store", s.dir, "error", err)
+		s.log.Warn("there is no room for the ballast", "store", s.dir, "reason", err)
 		return
 	}
 	if err := s.makeBallast(); err != nil {
-		s.log.Warn("cannot make the ballast", "store", s.dir, "error", err)
+		s.log.Warn("cannot make the ballast", "store", s.dir, "reason", err)
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *Scheduler) facts(e Event, st *scheduled) []string {
 		}
 	}
 	s.mu.Lock()
-	next, failures := st.record.Next, st.Failures
+	next, failures := st.Next, st.Failures
 	s.mu.Unlock()
 	return []string{
 		"OXBOW_STREAM=" + e.Stream,

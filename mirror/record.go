@@ -13,10 +13,8 @@ import (
 // A record is what STORE/schedule.json keeps of a stream.
 type record struct {
 	History
-	Outcome  Outcome   `json:"outcome,omitempty"`  // of the last attempt
-	Reason   string    `json:"reason,omitempty"`   // in one line of up to maxReason bytes
-	Schedule string    `json:"schedule,omitempty"` // in words
-	Next     time.Time `json:"next,omitzero"`      // zero: never; in the past: due
+	Reason string    `json:"reason,omitempty"` // of the last attempt, in one line of up to maxReason bytes
+	Next   time.Time `json:"next,omitzero"`    // zero: never; in the past: due
 }
 
 // maxReason bounds a reason in a record, and in the environment of a command.

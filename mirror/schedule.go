@@ -1,8 +1,6 @@
 package mirror
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 )
@@ -15,7 +13,8 @@ type Schedule struct {
 	// At is a time of the day, "HH:MM", where this machine is.
 	At string
 	// Jitter is how much later a run may begin: by a random part of it, drawn for
-	// each run, so that many mirrors do not ask one upstream at the same moment.
+	// each run, so that many mirrors do not ask one upstream at the same moment. It
+	// is shorter than Every, or than a day.
 	Jitter time.Duration
 }
 
@@ -27,41 +26,15 @@ type History struct {
 	Draw     float64   `json:"draw"`               // drawn after the last one: 0 up to, but not including, 1
 }
 
+// The wait after the first failure, which doubles with each further one, and what it
+// is at most.
 const (
-	minEvery  = time.Minute
-	maxJitter = 12 * time.Hour // of a daily run: it has to stay one of its day
-
-	// The wait after the first failure, which doubles with each further one, and
-	// what it is at most.
 	firstRetry = time.Minute
 	lastRetry  = time.Hour
 )
 
 // IsZero reports whether s is never.
 func (s Schedule) IsZero() bool { return s == Schedule{} }
-
-// Validate reports the first thing wrong with the schedule.
-func (s Schedule) Validate() error {
-	bound := s.Every
-	switch _, _, ok := clock(s.At); {
-	case s.IsZero():
-		return nil
-	case s.Every != 0 && s.At != "":
-		return fmt.Errorf("a schedule is either every %v or at %s, not both", s.Every, s.At)
-	case s.Every == 0 && s.At == "":
-		return errors.New("a schedule with jitter needs `every` or `at`")
-	case s.At != "" && !ok:
-		return fmt.Errorf("%q is no time of the day; write it as 03:15, with 24 hours", s.At)
-	case s.At == "" && s.Every < minEvery:
-		return fmt.Errorf("every %v is too often; the least is %v", s.Every, minEvery)
-	case s.At != "":
-		bound = maxJitter
-	}
-	if s.Jitter < 0 || s.Jitter > bound {
-		return fmt.Errorf("a jitter of %v is out of bounds; for this schedule it is 0 to %v", s.Jitter, bound)
-	}
-	return nil
-}
 
 // String returns s in words, as "every 1h, up to 5m later".
 func (s Schedule) String() string {
@@ -72,16 +45,16 @@ func (s Schedule) String() string {
 	case s.At != "":
 		text = "at " + s.At
 	default:
-		text = "every " + short(s.Every)
+		text = "every " + DurationText(s.Every)
 	}
 	if s.Jitter > 0 {
-		text += ", up to " + short(s.Jitter) + " later"
+		text += ", up to " + DurationText(s.Jitter) + " later"
 	}
 	return text
 }
 
-// short prints d without the parts that are zero at its end.
-func short(d time.Duration) string {
+// DurationText returns d as Go writes it, without the parts that are zero at its end.
+func DurationText(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
@@ -144,11 +117,11 @@ func (s Schedule) backoff(failures int) time.Duration {
 
 // daily returns the first time after last that is At on its day.
 func (s Schedule) daily(last time.Time) time.Time {
-	hour, minute, _ := clock(s.At)
+	at, _ := time.Parse("15:04", s.At)
 	// The first of the days may have had its run already, and where clocks change
 	// at midnight a day's run may lie outside of it.
 	for day := -1; ; day++ {
-		if t := onDay(last, day, hour, minute); t.After(last) {
+		if t := onDay(last, day, at.Hour(), at.Minute()); t.After(last) {
 			return t
 		}
 	}
@@ -165,10 +138,4 @@ func onDay(t time.Time, days, hour, minute int) time.Time {
 	}
 	_, offset := at.Add(-12 * time.Hour).Zone() // before the change
 	return time.Date(year, month, day+days, hour, minute, 0, 0, time.FixedZone("", offset)).In(t.Location())
-}
-
-// clock reads "HH:MM".
-func clock(at string) (hour, minute int, ok bool) {
-	t, err := time.Parse("15:04", at)
-	return t.Hour(), t.Minute(), err == nil && len(at) == len("HH:MM")
 }

@@ -1,7 +1,6 @@
 package mirror_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -113,28 +112,16 @@ func TestScheduleText(t *testing.T) {
 	for _, test := range []struct {
 		s    mirror.Schedule
 		want string
-		err  string
 	}{
-		{mirror.Schedule{}, "only by command", ""},
-		{mirror.Schedule{Every: time.Hour}, "every 1h", ""},
-		{mirror.Schedule{Every: 90 * time.Minute, Jitter: 5 * time.Minute}, "every 1h30m, up to 5m later", ""},
-		{mirror.Schedule{Every: 90 * time.Second}, "every 1m30s", ""},
-		{mirror.Schedule{Every: 10 * time.Minute}, "every 10m", ""},
-		{mirror.Schedule{At: "03:15", Jitter: 30 * time.Second}, "at 03:15, up to 30s later", ""},
-		{mirror.Schedule{At: "3:15"}, "at 3:15", "no time of the day"},
-		{mirror.Schedule{At: "24:00"}, "at 24:00", "no time of the day"},
-		{mirror.Schedule{At: "03:15", Every: time.Hour}, "at 03:15", "not both"},
-		{mirror.Schedule{Every: time.Second}, "every 1s", "the least is 1m"},
-		{mirror.Schedule{Every: -time.Hour}, "every -1h", "the least is 1m"},
-		{mirror.Schedule{Every: time.Hour, Jitter: 2 * time.Hour}, "every 1h, up to 2h later", "0 to 1h"},
-		{mirror.Schedule{At: "03:15", Jitter: -1}, "at 03:15", "out of bounds"},
-		{mirror.Schedule{Jitter: time.Minute}, "every 0s, up to 1m later", "needs"},
+		{mirror.Schedule{}, "only by command"},
+		{mirror.Schedule{Every: time.Hour}, "every 1h"},
+		{mirror.Schedule{Every: 90 * time.Minute, Jitter: 5 * time.Minute}, "every 1h30m, up to 5m later"},
+		{mirror.Schedule{Every: 90 * time.Second}, "every 1m30s"},
+		{mirror.Schedule{Every: 10 * time.Minute}, "every 10m"},
+		{mirror.Schedule{At: "03:15", Jitter: 30 * time.Second}, "at 03:15, up to 30s later"},
 	} {
 		if got := test.s.String(); got != test.want {
 			t.Errorf("%+v: %q, want %q", test.s, got, test.want)
-		}
-		if err := test.s.Validate(); (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
-			t.Errorf("%+v: error %v, want %q", test.s, err, test.err)
 		}
 	}
 }

@@ -108,7 +108,7 @@ func NewScheduler(o SchedulerOptions) *Scheduler {
 		o.Log.Warn("what was known of earlier syncs is lost: every stream with a schedule is due", "reason", err)
 	}
 	for name, r := range all {
-		r.Schedule, r.Next = "", time.Time{}
+		r.Next = time.Time{}
 		s.streams[name] = &scheduled{record: r}
 	}
 	return s
@@ -176,7 +176,7 @@ func (s *Scheduler) Standing(name string) Standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st := s.streams[name]; st != nil {
-		standing.Attempt, standing.Good, standing.Next, standing.Failures, standing.Reason = st.Attempt, st.Good, st.record.Next, st.Failures, st.Reason
+		standing.Attempt, standing.Good, standing.Next, standing.Failures, standing.Reason = st.Attempt, st.Good, st.Next, st.Failures, st.Reason
 	}
 	return standing
 }
@@ -259,18 +259,14 @@ func (st *scheduled) plan(now time.Time) {
 	if st.Attempt.After(now) {
 		st.Attempt = now
 	}
-	st.record.Schedule = ""
-	if !st.schedule.IsZero() {
-		st.record.Schedule = st.schedule.String()
-	}
-	st.record.Next = st.schedule.Next(st.History, now)
+	st.Next = st.schedule.Next(st.History, now)
 }
 
 // take makes the end of a sync part of the stream's history. The caller holds s.mu.
 func (s *Scheduler) take(st *scheduled, e Event) {
 	now := s.now().UTC().Truncate(time.Second)
 	st.Attempt, st.Draw = now, s.o.Rand()
-	st.Outcome, st.Reason = e.Outcome, oneLine(e.Reason)
+	st.Reason = oneLine(e.Reason)
 	if e.Again {
 		st.Failures++
 	} else {
@@ -288,7 +284,7 @@ func (s *Scheduler) start(ctx context.Context) time.Duration {
 	wait := maxSleep
 	var due []string
 	for name, st := range s.streams {
-		switch next := st.record.Next; {
+		switch next := st.Next; {
 		case st.busy || next.IsZero():
 		case next.After(now):
 			wait = min(wait, next.Sub(now))
@@ -297,7 +293,7 @@ func (s *Scheduler) start(ctx context.Context) time.Duration {
 		}
 	}
 	slices.SortFunc(due, func(a, b string) int {
-		return cmp.Or(s.streams[a].record.Next.Compare(s.streams[b].record.Next), cmp.Compare(a, b))
+		return cmp.Or(s.streams[a].Next.Compare(s.streams[b].Next), cmp.Compare(a, b))
 	})
 	for _, name := range due {
 		if s.syncing == maxSyncs || ctx.Err() != nil {
@@ -339,7 +335,7 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began
 			s.take(st, *st.noted)
 			s.logEnd(*st.noted, st)
 		} else {
-			st.record.Next = s.now().Add(busyPause)
+			st.Next = s.now().Add(busyPause)
 		}
 		return Event{}, false
 	}
@@ -374,7 +370,7 @@ func (s *Scheduler) logEnd(e Event, st *scheduled) {
 		attrs = append(attrs, slog.String("reason", e.Reason), slog.Int("failures", st.Failures))
 	}
 	attrs = append(attrs, slog.Int("files", e.Fetched.Files), slog.Int64("bytes", e.Fetched.Bytes), slog.Float64("seconds", e.Duration.Seconds()))
-	if next := st.record.Next; !next.IsZero() {
+	if next := st.Next; !next.IsZero() {
 		attrs = append(attrs, slog.Time("next", next))
 	}
 	s.o.Log.LogAttrs(context.Background(), level, text, attrs...)

@@ -157,22 +157,11 @@ func TestPlainHTTPToTLS(t *testing.T) {
 // Stray bytes cost nothing over TLS, too: the client gets its file and a proper end, and
 // the connection lingers below TLS.
 func TestStrayBytesOverTLS(t *testing.T) {
-	s := newSite(t, false)
-	const size = 24 << 20 // more than the buffers of a connection hold
-	s.publish("stable", s.putZeros("big", size), s.putZeros("small", 3000))
+	s := newStraySite(t)
 	files := newPairFiles(t, time.Now().Add(time.Hour))
 	addr := serve(t, s.server(Options{Certificate: files.load(t, nil)}, stable))
 	config := trusts(t, files.cert)
-	for _, test := range []struct {
-		name, path string
-		size       int64
-		wait       time.Duration // between head and stray bytes
-	}{
-		{"with the head", "/ephemeral-v3/stable/small", 3000, 0},
-		{"behind a small file", "/ephemeral-v3/stable/small", 3000, 20 * time.Millisecond},
-		{"with the head of a big file", "/ephemeral-v3/stable/big", size, 0},
-		{"behind the head of a big file", "/ephemeral-v3/stable/big", size, 20 * time.Millisecond},
-	} {
+	for _, test := range strayTests {
 		t.Run(test.name, func(t *testing.T) {
 			w := dialTLS(t, addr, config)
 			w.send(t, aiohttpHead, test.path)

@@ -27,6 +27,16 @@
 // a status is final are cut, and try again later, the others see a 404. A file
 // that ends early while it is being sent is cut short of its declared length.
 //
+// # What is the server's own
+//
+// Below /-/ are the keyring, each kept snapshot under a URL of its own, metrics, and the
+// probes healthz and readyz. The server is ready when each stream has something to serve;
+// what else an operator should know follows as notes, which change no status.
+//
+// Where there are [Tokens], all but the probes is for who shows one; where there is a
+// [Certificate], nothing but TLS is spoken. Both are read again when their files change,
+// and what was in effect stays when the new files cannot be used.
+//
 // # Time
 //
 // Request heads and idle connections have time-outs. Responses have none as a

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"oxbow/cache"
@@ -45,7 +44,7 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 		attrs = append(attrs, slog.Int64("of", w.length))
 	}
 	if w.err != nil {
-		attrs = append(attrs, slog.Any("err", w.err))
+		attrs = append(attrs, slog.Any("reason", w.err))
 	}
 	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attrs...)
 }
@@ -53,19 +52,9 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 // shortID is how many characters of a snapshot's id tell it apart in a log.
 const shortID = 12
 
-// shownPath returns a path as it may be logged. A client that encodes a URL once too often
-// makes a query string, or the user of another URL, part of its path; no file that is
-// served has such a name. Control characters are left for the log's handler to quote, but
-// for DEL, which slog's text does not.
-func shownPath(path string) string {
-	path, _, _ = strings.Cut(path, "?")
-	path = strings.ReplaceAll(path, "\x7f", "?")
-	return userInURL.ReplaceAllLiteralString(path, "//")
-}
-
 // logPanic tells of a fault of ours. The trace names places in the program and no values.
 func (s *Server) logPanic(r *http.Request, fault any) {
-	s.log.Error("internal error: the request is cut", "path", shownPath(r.URL.Path), "err", shown(fmt.Sprint(fault)), "trace", string(debug.Stack()))
+	s.log.Error("internal error: the request is cut", "path", shownPath(r.URL.Path), "reason", shown(fmt.Sprint(fault)), "trace", string(debug.Stack()))
 }
 
 func orDiscard(log *slog.Logger) *slog.Logger {

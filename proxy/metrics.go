@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -197,21 +198,15 @@ func (m *Metrics) stream(name string) string {
 	if name == "" {
 		return noStream
 	}
-	if _, known := m.named.Load(name); !known {
-		m.named.Store(name, nil)
-	}
+	m.named.LoadOrStore(name, nil)
 	return name
 }
 
 // forget drops the series of streams that are not served any more.
 func (m *Metrics) forget(served []string) {
-	keep := make(map[string]bool, len(served))
-	for _, name := range served {
-		keep[name] = true
-	}
 	m.named.Range(func(key, _ any) bool {
 		name := key.(string)
-		if keep[name] {
+		if slices.Contains(served, name) {
 			return true
 		}
 		m.named.Delete(name)

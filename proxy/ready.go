@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
-	"unicode"
 
 	"oxbow/cache"
 	"oxbow/mirror"
@@ -52,7 +50,7 @@ func (s *Server) reasons() (reasons []string) {
 		case errors.Is(err, cache.ErrNoSnapshot):
 			reasons = append(reasons, "stream "+stream+": no snapshot yet")
 		case err != nil:
-			s.log.Error("cannot read the current snapshot", "stream", stream, "err", err)
+			s.log.Error("cannot read the current snapshot", "stream", stream, "reason", err)
 			reasons = append(reasons, "stream "+stream+": the store cannot answer")
 		}
 	}
@@ -101,50 +99,4 @@ func (s *Server) failing(stream string, state mirror.Standing, now time.Time) st
 		note += "; what is served was published " + age(now.Sub(current.Created)) + " ago"
 	}
 	return note
-}
-
-// distinct returns the names of streams, each once: one may be served in several views.
-func distinct(streams []Stream) (names []string) {
-	seen := make(map[string]bool, len(streams))
-	for _, st := range streams {
-		if !seen[st.Name] {
-			seen[st.Name] = true
-			names = append(names, st.Name)
-		}
-	}
-	return names
-}
-
-// age renders a time span as roughly as people speak of it.
-func age(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", d/time.Hour)
-	}
-	return fmt.Sprintf("%d minutes", d/time.Minute)
-}
-
-// userInURL is the user, and password, of a URL anywhere in a text.
-var userInURL = regexp.MustCompile(`//[^/\s]*@`)
-
-// shown returns a text of whatever origin as a line that can be shown to anyone: without
-// passwords of URLs, control characters and invisible ones.
-func shown(text string) string {
-	text = userInURL.ReplaceAllLiteralString(strings.ToValidUTF8(text, "?"), "//")
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return ' '
-		}
-		return r
-	}, text)
-}
-
-// clip bounds a text, in characters.
-func clip(text string, most int) string {
-	if r := []rune(text); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return text
 }

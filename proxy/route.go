@@ -22,6 +22,18 @@ type Stream struct {
 	View cache.View
 }
 
+// distinct returns the names of streams, each once: one may be served in several views.
+func distinct(streams []Stream) (names []string) {
+	seen := make(map[string]bool, len(streams))
+	for _, st := range streams {
+		if !seen[st.Name] {
+			seen[st.Name] = true
+			names = append(names, st.Name)
+		}
+	}
+	return names
+}
+
 // requestPath returns the path of a request target, decoded, without its leading
 // slash. It is false for a target that cannot name anything: proxy-style targets,
 // and paths that are not plain once decoded. One slash may end the path, as that of

@@ -169,12 +169,12 @@ func (s *Server) damaged(w *reply, r *http.Request, found cache.Found, err error
 func (s *Server) logDamage(w *reply, found cache.Found, err error) {
 	s.metrics.damaged(w.stream)
 	s.log.Error("integrity: a published file cannot be served", "stream", w.stream, "path", found.Path,
-		"digest", found.Digest.String(), "snapshot", found.Snapshot.String(), "err", err)
+		"digest", found.Digest.String(), "snapshot", found.Snapshot.String(), "reason", err)
 }
 
 // broken answers when the store itself fails.
 func (s *Server) broken(w *reply, r *http.Request, err error) {
-	s.log.Error("the store fails", "stream", w.stream, "path", shownPath(r.URL.Path), "err", err)
+	s.log.Error("the store fails", "stream", w.stream, "path", shownPath(r.URL.Path), "reason", err)
 	if takesStatusAsFinal(r) {
 		panic(http.ErrAbortHandler)
 	}

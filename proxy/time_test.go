@@ -79,7 +79,7 @@ func TestStalledClientIsCut(t *testing.T) {
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if got := s.log.lines("msg=request", "status=200", "of=8400953", `err="`, "timeout", "seconds=120"); len(got) != 1 {
+		if got := s.log.lines("msg=request", "status=200", "of=8400953", `reason="`, "timeout", "seconds=120"); len(got) != 1 {
 			t.Fatalf("not cut at the limit:\n%s", s.log)
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -14,25 +14,37 @@ const (
 	aiohttpStray = "0\r\n\r\n"
 )
 
+// strayTests are the ways in which stray bytes arrive, of the files of newStraySite.
+var strayTests = []struct {
+	name, path string
+	size       int64
+	wait       time.Duration // between head and stray bytes
+}{
+	{"with the head", "/ephemeral-v3/stable/small", straySmall, 0},
+	{"behind a small file", "/ephemeral-v3/stable/small", straySmall, 20 * time.Millisecond},
+	{"with the head of a big file", "/ephemeral-v3/stable/big", strayBig, 0},
+	{"behind the head of a big file", "/ephemeral-v3/stable/big", strayBig, 20 * time.Millisecond},
+}
+
+const (
+	straySmall = 3000
+	strayBig   = 24 << 20 // more than the buffers of a connection hold
+)
+
+func newStraySite(t *testing.T) *site {
+	s := newSite(t, false)
+	s.publish("stable", s.putZeros("big", strayBig), s.putZeros("small", straySmall))
+	return s
+}
+
 // Clients that leave stray bytes behind a GET receive every file whole, however the bytes
 // arrive and however slowly the client reads: nothing is answered to the bytes, and the
 // connection is not reset while data is on its way.
 func TestStrayBytesCostNothing(t *testing.T) {
-	s := newSite(t, false)
-	const size = 24 << 20 // more than the buffers of a connection hold
-	s.publish("stable", s.putZeros("big", size), s.putZeros("small", 3000))
+	s := newStraySite(t)
 	addr := serve(t, s.server(Options{}, stable))
 
-	for _, test := range []struct {
-		name, path string
-		size       int64
-		wait       time.Duration // between head and stray bytes
-	}{
-		{"with the head", "/ephemeral-v3/stable/small", 3000, 0},
-		{"behind a small file", "/ephemeral-v3/stable/small", 3000, 20 * time.Millisecond},
-		{"with the head of a big file", "/ephemeral-v3/stable/big", size, 0},
-		{"behind the head of a big file", "/ephemeral-v3/stable/big", size, 20 * time.Millisecond},
-	} {
+	for _, test := range strayTests {
 		t.Run(test.name, func(t *testing.T) {
 			for range 3 { // files in sequence, as MAAS fetches them
 				w := dial(t, addr)

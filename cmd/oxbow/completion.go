@@ -45,7 +45,8 @@ const streamList = "oxbow mirror list 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
 
 const fishArguments = `
 complete -c oxbow -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'
-complete -c oxbow -n '__fish_seen_subcommand_from mirror; and __fish_seen_subcommand_from sync status' -f -a '(` + streamList + `)'
+complete -c oxbow -n '__fish_seen_subcommand_from mirror; and __fish_seen_subcommand_from sync status drop' -f -a '(` + streamList + `)'
+complete -c oxbow -n '__fish_seen_subcommand_from snapshot; and __fish_seen_subcommand_from list' -f -a '(` + streamList + `)'
 `
 
 // bashCompletion returns a function that follows the words of a command line

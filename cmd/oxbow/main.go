@@ -163,8 +163,7 @@ func hint(err error) string {
 		return "`oxbow mirror list` prints those that there are"
 	case errors.Is(err, mirror.ErrKeyExists):
 		return "--replace puts this one in its place; every client needs the new keyring before that"
-	}
-	if errors.Is(err, fs.ErrPermission) {
+	case errors.Is(err, fs.ErrPermission):
 		return "run it as the user who owns the store, or name another store with --store"
 	}
 	return ""

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
@@ -47,12 +48,7 @@ func (p place) opening() opening {
 }
 
 // storeOf returns the directory of the store that a configuration is about.
-func storeOf(s *site.Site) string {
-	if s.Store.Path == "" {
-		return site.DefaultStore
-	}
-	return s.Store.Path
-}
+func storeOf(s *site.Site) string { return cmp.Or(s.Store.Path, site.DefaultStore) }
 
 func sameDir(a, b string) bool {
 	absolute, err := filepath.Abs(a)

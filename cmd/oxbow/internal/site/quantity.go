@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"oxbow/mirror"
 )
 
 // units are what a size may be counted in, the greatest first. A letter alone
@@ -112,21 +114,9 @@ func parseDuration(s string) (time.Duration, bool) {
 	return d + rest, true
 }
 
-// durationText returns a duration as [parseDuration] reads it.
-func durationText(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
 // duration returns a duration of at least some length.
 func (r *reader) duration(v value, least time.Duration, example string) (time.Duration, bool) {
-	want := fmt.Sprintf("a duration from %s to 520w", durationText(least))
+	want := fmt.Sprintf("a duration from %s to 520w", mirror.DurationText(least))
 	s, ok := r.text(v, want, example)
 	if !ok {
 		return 0, false

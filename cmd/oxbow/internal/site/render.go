@@ -87,10 +87,10 @@ func (s Stream) effective() EffectiveStream {
 	for _, u := range s.Upstream {
 		e.Upstream = append(e.Upstream, shownURL(u, s.Index))
 	}
-	if s.Schedule != (mirror.Schedule{}) {
-		e.Sync = &EffectiveSync{At: s.Schedule.At, Jitter: durationText(s.Schedule.Jitter)}
+	if !s.Schedule.IsZero() {
+		e.Sync = &EffectiveSync{At: s.Schedule.At, Jitter: mirror.DurationText(s.Schedule.Jitter)}
 		if s.Schedule.Every > 0 {
-			e.Sync.Every = durationText(s.Schedule.Every)
+			e.Sync.Every = mirror.DurationText(s.Schedule.Every)
 		}
 	}
 	return e

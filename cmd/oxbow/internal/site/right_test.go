@@ -317,8 +317,8 @@ func TestDurations(t *testing.T) {
 			t.Errorf("%q: %s, %t, want %s", text, d, ok, want)
 		}
 		if ok {
-			if again, ok := parseDuration(durationText(d)); !ok || again != d {
-				t.Errorf("%s is shown as %s", d, durationText(d))
+			if again, ok := parseDuration(mirror.DurationText(d)); !ok || again != d {
+				t.Errorf("%s is shown as %s", d, mirror.DurationText(d))
 			}
 		}
 	}
