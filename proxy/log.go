@@ -55,9 +55,11 @@ const shortID = 12
 
 // shownPath returns a path as it may be logged. A client that encodes a URL once too often
 // makes a query string, or the user of another URL, part of its path; no file that is
-// served has such a name. Control characters are left for the log's handler to quote.
+// served has such a name. Control characters are left for the log's handler to quote, but
+// for DEL, which slog's text does not.
 func shownPath(path string) string {
 	path, _, _ = strings.Cut(path, "?")
+	path = strings.ReplaceAll(path, "\x7f", "?")
 	return userInURL.ReplaceAllLiteralString(path, "//")
 }
 

@@ -82,6 +82,7 @@ func parseTokens(data []byte) (digests [][sha256.Size]byte, err error) {
 // and the only way in which a MAAS boot source can carry one.
 func (t *Tokens) allow(r *http.Request) bool {
 	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	shown = strings.TrimLeft(shown, " ") // RFC 9110, 11.4: one or more
 	if !strings.EqualFold(scheme, "Bearer") {
 		_, shown, _ = r.BasicAuth()
 	}
