@@ -256,7 +256,8 @@ func (d *day) install() {
 	d.edit("#reserve: 2GiB", "reserve: 1MiB") // this machine's disk may be small
 }
 
-// start starts, and waits for what the schedule does.
+// start starts, and waits for what the schedule does. The status is as README shows it,
+// to those who may read the store.
 func (d *day) start() {
 	out := d.shell(d.running.block("oxbow config check"))
 	if !strings.HasPrefix(out, siteConfig+": ok, 1 stream\n") {
@@ -264,6 +265,9 @@ func (d *day) start() {
 	}
 	d.await("something is published", func() bool { status, _ := d.get("/-/readyz"); return status == http.StatusOK })
 	d.await("the sync is noted", func() bool { return d.status().LastSync != nil })
+	if out, status := d.as("operator", "oxbow", "mirror", "status"); status != exitFailed || !strings.Contains(out, "hint: run it as the user who owns the store") {
+		d.t.Errorf("who may not read the store: status %d: %s", status, out)
+	}
 	shown := strings.SplitAfter(d.running.block("STREAM"), "\n")
 	got := strings.SplitAfter(d.shell("sudo -u oxbow oxbow mirror status"), "\n")
 	for i, line := range shown {
