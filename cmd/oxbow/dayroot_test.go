@@ -16,7 +16,12 @@ const (
 	operatorID = 1000 // user and group of the operator, who may call sudo
 	clone      = "/src"
 	trusted    = "/etc/ssl/certs/ca-certificates.crt" // where Go looks first
-	builtBy    = "/opt/oxbow"                         // what the go of the root copies
+)
+
+// What the test builds for the root.
+const (
+	built    = "/opt/oxbow" // what the go of the root copies
+	programs = "/opt/programs"
 )
 
 // newRoot makes the folder that becomes the root of a machine on which nothing of
@@ -57,6 +62,7 @@ func newRoot(t *testing.T) string {
 		}
 	}
 	r.clone()
+	r.build()
 	return dir
 }
 
@@ -89,13 +95,12 @@ func (r *rootFolder) write(name, text string) {
 }
 
 // clone puts what README's commands need of this repository into the root, as files
-// of the operator, and beside it the program: a toolchain and its modules are too
-// much for a root, so that `make build` has it copied.
+// of the operator.
 func (r *rootFolder) clone() {
 	r.t.Helper()
 	const repository = "../.."
+	r.mkdir(clone)
 	for _, name := range []string{"Makefile", "README.md"} {
-		r.mkdir(clone)
 		data, err := os.ReadFile(filepath.Join(repository, name))
 		r.must(err)
 		r.write(filepath.Join(clone, name), string(data))
@@ -108,8 +113,16 @@ func (r *rootFolder) clone() {
 		}
 		return os.Chown(name, operatorID, operatorID)
 	}))
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", r.dir+builtBy, ".").CombinedOutput(); err != nil {
-		r.t.Fatalf("go build: %v\n%s", err, out)
+}
+
+// build builds what a clone would need a toolchain and modules for, which are too much
+// for a root: `make build` there has the program copied.
+func (r *rootFolder) build() {
+	r.t.Helper()
+	for name, source := range map[string]string{built: ".", programs: "./testdata/programs"} {
+		if out, err := exec.Command("go", "build", "-trimpath", "-o", r.dir+name, source).CombinedOutput(); err != nil {
+			r.t.Fatalf("go build %s: %v\n%s", source, err, out)
+		}
 	}
 }
 
@@ -141,14 +154,11 @@ func enterRoot() error {
 	for _, name := range []string{"bin", "sbin"} {
 		b.do(os.Mkdir(dir+"/usr/local/"+name, 0o755))
 	}
-	for name := range programs {
-		b.do(os.WriteFile(dir+"/usr/local/sbin/"+name, nil, 0o755))
-		if name != "sudo" {
-			b.bind(program, "/usr/local/sbin/"+name)
-		}
+	for name, mode := range map[string]fs.FileMode{"go": 0o755, "sudo": 0o755 | fs.ModeSetuid, "systemctl": 0o755} {
+		b.copy(dir+programs, dir+"/usr/local/sbin/"+name, mode)
 	}
-	b.do(copyFile(program, dir+"/usr/local/sbin/sudo"))
-	b.do(os.Chmod(dir+"/usr/local/sbin/sudo", 0o755|fs.ModeSetuid))
+	b.do(os.WriteFile(dir+"/usr/local/sbin/"+regionName, nil, 0o755))
+	b.bind(program, "/usr/local/sbin/"+regionName)
 	b.do(syscall.Chroot(dir))
 	b.do(os.Chdir("/"))
 	b.do(loopbackUp())
@@ -171,6 +181,13 @@ func (b *binder) mount(source, target, kind string, flags uintptr) {
 	if b.err == nil {
 		b.do(os.NewSyscallError("mount "+target, syscall.Mount(source, target, kind, flags, "")))
 	}
+}
+
+func (b *binder) copy(from, to string, mode fs.FileMode) {
+	data, err := os.ReadFile(from)
+	b.do(err)
+	b.do(os.WriteFile(to, data, 0o755))
+	b.do(os.Chmod(to, mode)) // setuid, too
 }
 
 // bind shows what this machine has at source at a place of the root.

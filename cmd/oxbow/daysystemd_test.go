@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -209,4 +210,14 @@ func (s *systemd) reload(name string) error {
 		return fmt.Errorf("%s.service cannot be reloaded", name)
 	}
 	return exec.Command(words[0], words[1:]...).Run()
+}
+
+func credentialOf(name string) (*syscall.Credential, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	var c syscall.Credential
+	_, err = fmt.Sscan(u.Uid+" "+u.Gid, &c.Uid, &c.Gid)
+	return &c, err
 }

@@ -440,16 +440,11 @@ func (d *day) refuseNewerFormat() {
 	}
 	d.write(siteStore+"/FORMAT", []byte("oxbow store 99\n"))
 	before := d.stored()
-	const remedy = `has format "oxbow store 99", but this oxbow knows formats up to `
 	d.write("/tmp/key.asc", []byte("a private key"))
 	for _, line := range storeCommands(d.t) {
-		for _, user := range []string{"oxbow", "root"} {
-			out, status := d.as(user, strings.Fields(line)...)
-			if status != exitFailed || !strings.Contains(out, remedy) || !strings.Contains(out, "use the oxbow that wrote it, or a newer one") {
-				d.t.Errorf("%s, as %s: status %d: %s", line, user, status, out)
-			}
-		}
+		d.refused("oxbow", line)
 	}
+	d.refused("root", "oxbow mirror sync")
 	if out, status := d.try("sudo systemctl start oxbow"); status == 0 {
 		d.t.Errorf("the service is started: %s", out)
 	}
@@ -461,6 +456,17 @@ func (d *day) refuseNewerFormat() {
 	}
 	d.write(siteStore+"/FORMAT", known)
 	d.shell("sudo systemctl start oxbow\nsudo -u oxbow oxbow mirror sync\nsudo -u oxbow oxbow store check --deep\nsudo systemctl stop oxbow")
+}
+
+// refused has a user run a command on a store of a newer format.
+func (d *day) refused(user, line string) {
+	d.t.Helper()
+	const reason = `has format "oxbow store 99", but this oxbow knows formats up to `
+	const remedy = "use the oxbow that wrote it, or a newer one"
+	out, status := d.as(user, strings.Fields(line)...)
+	if status != exitFailed || !strings.Contains(out, reason) || !strings.Contains(out, remedy) {
+		d.t.Errorf("%s, as %s: status %d: %s", line, user, status, out)
+	}
 }
 
 // storeCommands returns a line for every command that has to do with the store.
