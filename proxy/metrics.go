@@ -220,9 +220,19 @@ func (m *Metrics) forget(served []string) {
 	})
 }
 
+// foresee makes the series of events that have not happened yet: increase() of
+// Prometheus does not see the first one of a series that begins with it.
+func (m *Metrics) foresee(served []string) {
+	for _, name := range served {
+		m.integrity.WithLabelValues(m.stream(name))
+	}
+}
+
 // serveMetrics answers a scrape.
 func (s *Server) serveMetrics(w *reply, r *http.Request) {
-	s.metrics.forget(distinct(s.streams()))
+	served := distinct(s.streams())
+	s.metrics.forget(served)
+	s.metrics.foresee(served)
 	w.Header().Set("Cache-Control", "no-store")
 	s.metrics.handler.ServeHTTP(w, r)
 }

@@ -87,6 +87,7 @@ func TestMetrics(t *testing.T) {
 		`http_requests_in_flight`:                                  "1",
 		`http_connections_open`:                                    "1",
 		`integrity_events_total{stream="stable"}`:                  "2",
+		`integrity_events_total{stream="empty"}`:                   "0", // there before the first one
 		`syncs_total{outcome="done",stream="stable"}`:              "1",
 		`syncs_total{outcome="failed",stream="stable"}`:            "1",
 		`sync_duration_seconds_sum{stream="stable"}`:               "21",

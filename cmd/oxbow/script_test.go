@@ -28,6 +28,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	playProgram(m)
 	testscript.Main(m, map[string]func(){"oxbow": main})
 }
 

@@ -38,23 +38,31 @@ func readUnits(t *testing.T) map[string]unit {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u, section := unit{}, ""
-		for line := range strings.Lines(string(text)) {
-			line = strings.TrimSpace(line)
-			key, value, ok := strings.Cut(line, "=")
-			switch {
-			case line == "" || line[0] == '#':
-			case line[0] == '[':
-				section = strings.Trim(line, "[]")
-			case ok:
-				u[section+"."+key] = append(u[section+"."+key], value)
-			default:
-				t.Errorf("%s: %q is no setting", file, line)
-			}
+		u, err := parseUnit(string(text))
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
 		}
 		units[filepath.Base(file)] = u
 	}
 	return units
+}
+
+func parseUnit(text string) (unit, error) {
+	u, section := unit{}, ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		key, value, ok := strings.Cut(line, "=")
+		switch {
+		case line == "" || line[0] == '#':
+		case line[0] == '[':
+			section = strings.Trim(line, "[]")
+		case ok:
+			u[section+"."+key] = append(u[section+"."+key], value)
+		default:
+			return nil, fmt.Errorf("%q is no setting", line)
+		}
+	}
+	return u, nil
 }
 
 func (u unit) one(t *testing.T, key string) string {
