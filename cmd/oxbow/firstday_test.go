@@ -85,7 +85,7 @@ func (d *day) install() {
 // start starts, and waits for what the schedule does. The status is as README shows it,
 // to those who may read the store.
 func (d *day) start() {
-	out := d.shell(d.running.block("oxbow config check"))
+	out := d.shell(d.running.block("sudo -u oxbow oxbow config check"))
 	if !strings.HasPrefix(out, siteConfig+": ok, 1 stream\n") {
 		d.t.Errorf("the configuration is not proven: %s", out)
 	}
@@ -161,7 +161,7 @@ func (d *day) watch() {
 // change changes the configuration: one with a mistake is not taken, and one without
 // is, without a restart.
 func (d *day) change() {
-	check, reload := d.running.inline("oxbow config check"), d.running.inline("sudo systemctl reload oxbow")
+	check, reload := d.running.inline("sudo -u oxbow oxbow config check"), d.running.inline("sudo systemctl reload oxbow")
 	before := d.status()
 	d.edit("max_versions: 2", "max_version: 1")
 	if out, status := d.try(check); status != exitUsage || !strings.Contains(out, "did you mean `max_versions`?") {
