@@ -333,6 +333,18 @@ func TestSocket(t *testing.T) {
 	}
 }
 
+// The socket is in the directory that the kernel finds, also behind a symbolic link
+// and "..".
+func TestSocketBehindLink(t *testing.T) {
+	base := t.TempDir()
+	dir := filepath.Join(base, "a", "store")
+	if err := errors.Join(os.MkdirAll(filepath.Join(base, "a", "b"), 0o755), os.Mkdir(dir, 0o755), os.Symlink(filepath.Join(base, "a", "b"), filepath.Join(base, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	listenTo(t, dir, nil)
+	connect(t, base+"/link/../store")
+}
+
 // Only root and the user to whom the store's directory belongs get in, whatever
 // the mode of the socket.
 func TestPeers(t *testing.T) {

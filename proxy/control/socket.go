@@ -22,7 +22,7 @@ const maxAddress = 107
 // throughDir calls f with a path of the socket in dir that is short enough for
 // an address. Longer ones go through a descriptor of the directory.
 func throughDir(dir string, f func(path string) error) error {
-	if path := filepath.Join(dir, SocketName); len(path) <= maxAddress {
+	if path := socketIn(dir); len(path) <= maxAddress {
 		return f(path)
 	}
 	d, err := os.Open(dir)
@@ -32,6 +32,10 @@ func throughDir(dir string, f func(path string) error) error {
 	defer d.Close()
 	return f("/proc/self/fd/" + strconv.Itoa(int(d.Fd())) + "/" + SocketName)
 }
+
+// socketIn returns the path of the socket in dir. It is not cleaned as that of
+// filepath.Join: where dir has a ".." behind a symbolic link that is another one.
+func socketIn(dir string) string { return dir + "/" + SocketName }
 
 // listen makes the socket in dir. One that is there is of a process that ended
 // without taking it away: the caller has the store's lock, and who has that
@@ -59,7 +63,7 @@ func listen(dir string) (*net.UnixListener, error) {
 
 // unlink takes the socket away.
 func unlink(dir string) error {
-	err := os.Remove(filepath.Join(dir, SocketName))
+	err := os.Remove(socketIn(dir))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
