@@ -57,7 +57,6 @@ type Scheduler struct {
 
 	mu      sync.Mutex // guards the rest; not held during I/O
 	streams map[string]*scheduled
-	syncing int       // syncs of the scheduler under way
 	seen    time.Time // the newest reading of the clock
 	saved   []byte    // what the store was last given
 }
@@ -66,15 +65,20 @@ type Scheduler struct {
 type scheduled struct {
 	schedule Schedule
 	record
-	busy    bool   // a sync by schedule, or the command after it, is under way
-	syncing bool   // it is the sync
-	noted   *Event // meanwhile
+	busy    bool      // a sync by schedule, or the command after it, is under way
+	syncing bool      // it is the sync
+	began   time.Time // when it did
+	noted   *Event    // meanwhile
 }
 
 const (
 	// maxSyncs bounds the scheduled syncs at once: many streams that are due at one
 	// moment, as after a start, share one line.
 	maxSyncs = 2
+
+	// slotTime is how long a sync keeps others from beginning: one that its upstream
+	// drags out for hours is not to hold up the others.
+	slotTime = 10 * time.Minute
 
 	// maxSleep bounds how long the clock is not looked at: timers do not run while a
 	// machine is suspended, and do not know when its clock is set.
@@ -281,9 +285,12 @@ func (s *Scheduler) start(ctx context.Context) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	wait := maxSleep
+	wait, running := maxSleep, 0
 	var due []string
 	for name, st := range s.streams {
+		if st.syncing && now.Sub(st.began) < slotTime {
+			running++
+		}
 		switch next := st.Next; {
 		case st.busy || next.IsZero():
 		case next.After(now):
@@ -296,12 +303,12 @@ func (s *Scheduler) start(ctx context.Context) time.Duration {
 		return cmp.Or(s.streams[a].Next.Compare(s.streams[b].Next), cmp.Compare(a, b))
 	})
 	for _, name := range due {
-		if s.syncing == maxSyncs || ctx.Err() != nil {
+		if running == maxSyncs || ctx.Err() != nil {
 			break
 		}
+		running++
 		st := s.streams[name]
-		st.busy, st.syncing, st.noted = true, true, nil
-		s.syncing++
+		st.busy, st.syncing, st.began, st.noted = true, true, now, nil
 		s.work.Go(func() { s.run(ctx, name, st) })
 	}
 	return wait
@@ -328,7 +335,6 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.syncing = false
-	s.syncing--
 	s.signal()
 	if errors.Is(err, ErrSyncing) {
 		if st.noted != nil { // it has ended meanwhile

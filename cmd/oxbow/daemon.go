@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -184,6 +186,7 @@ func (d *daemon) run(ctx context.Context) error {
 		Log:         d.log,
 	})
 	g, running := errgroup.WithContext(ctx)
+	defer cutAtSecond(running, srv)()
 	g.Go(func() error { return srv.Serve(running, d.ln) })
 	for _, beside := range []func(context.Context){
 		func(ctx context.Context) { _ = d.scheduler.Run(ctx) }, // that ctx ended
@@ -203,6 +206,23 @@ func (d *daemon) run(ctx context.Context) error {
 	})
 	d.ready()
 	return g.Wait()
+}
+
+// cutAtSecond has a second signal, one that comes while running downloads finish, cut
+// them, until stop is called. A third one ends the process.
+func cutAtSecond(running context.Context, srv *proxy.Server) (stop func()) {
+	done := make(chan struct{})
+	context.AfterFunc(running, func() {
+		second := make(chan os.Signal, 1)
+		signal.Notify(second, os.Interrupt, syscall.SIGTERM)
+		defer signal.Stop(second)
+		select {
+		case <-second:
+			srv.Cut()
+		case <-done:
+		}
+	})
+	return func() { close(done) }
 }
 
 // ready tells systemd that requests are answered.

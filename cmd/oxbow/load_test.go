@@ -49,8 +49,9 @@ func TestServeUnderLoad(t *testing.T) {
 	s.newDay()
 	before, running := d.descriptors(t), d.goroutines(t) // with the connections to upstream that are kept for the next sync
 
-	ctx, cancel := context.WithTimeout(t.Context(), loadTime())
+	ctx, cancel := context.WithTimeout(t.Context(), loadTime()+patience)
 	defer cancel()
+	enough := time.Now().Add(loadTime())
 	var reads, slow atomic.Int64
 	var all sync.WaitGroup
 	for n := range readers {
@@ -79,6 +80,9 @@ func TestServeUnderLoad(t *testing.T) {
 			t.Error(err)
 		}
 		days++
+		if time.Now().After(enough) && days > 3 && slow.Load() > 0 { // a machine may be busy with other things
+			cancel()
+		}
 		_ = pause(ctx, loadTime()/20)
 	}
 	all.Wait()

@@ -71,7 +71,8 @@ func TestSystemdIsTold(t *testing.T) {
 	await(1, "STOPPING=1")
 }
 
-// A first SIGTERM lets a download go on, and a second one ends the server at once.
+// A first SIGTERM lets a download go on, and a second one cuts it: the server ends at
+// once, and well.
 func TestSecondSignal(t *testing.T) {
 	s := newSide(t)
 	s.upstream(streamstest.Shape{Size: func(ftype, path string) int64 {

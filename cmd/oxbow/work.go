@@ -82,7 +82,7 @@ func perform(c *cli.Context, w work, open opening) error {
 			return err
 		}
 		if c.Bool("detach") {
-			return errors.New("--detach leaves the work to `oxbow serve`, and none has the store")
+			return errors.New("--detach leaves the work to `oxbow serve`, and none has the store: start it, or leave --detach out")
 		}
 		o, err := own(p, open, log)
 		if errors.Is(err, cache.ErrLocked) {
