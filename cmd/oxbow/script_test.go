@@ -29,7 +29,29 @@ import (
 
 func TestMain(m *testing.M) {
 	playProgram(m)
-	testscript.Main(m, map[string]func(){"oxbow": main})
+	testscript.Main(plainly{m}, map[string]func(){racing: main})
+}
+
+// racing is this test binary as a program, with the race detector where the tests have
+// it. It takes a third of a second to start, so it is for servers.
+const racing = "oxbow-racing"
+
+// plainly runs tests with the program itself in PATH, built as a user would build it.
+type plainly struct{ *testing.M }
+
+func (m plainly) Run() int {
+	dir, err := os.MkdirTemp("", "oxbow-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if out, err := exec.Command("go", "build", "-o", dir, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "cannot build the program: %v\n%s", err, out)
+		return 1
+	}
+	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	return m.M.Run()
 }
 
 // TestScripts runs the scripts of testdata, a promise each. OXBOW_STORE names a

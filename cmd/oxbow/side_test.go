@@ -151,7 +151,7 @@ type runningDaemon struct {
 func (s *side) daemon(t *testing.T, args ...string) *runningDaemon {
 	t.Helper()
 	line := append(s.line("serve", "--listen", "127.0.0.1:0", "--log-format", "text"), args...)
-	return s.start(t, exec.Command("oxbow", line[1:]...))
+	return s.start(t, exec.Command(racing, line[1:]...))
 }
 
 // start starts what is, or becomes, a daemon.
