@@ -110,7 +110,7 @@ func TestSchedulerSet(t *testing.T) {
 func TestSchedulerCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		y := newSyncer(t)
-		y.takes = 10 * time.Minute
+		y.takes = 9 * time.Minute
 		s := y.scheduler()
 		set := map[string]mirror.Schedule{}
 		for _, name := range []string{"a", "b", "c", "d", "e"} {
@@ -119,10 +119,28 @@ func TestSchedulerCrowd(t *testing.T) {
 		s.Set(set)
 		got := y.runFor(s, time.Hour)
 		slices.Sort(got) // of two at once either may be heard of first
-		wantSyncs(t, got, "a 0s", "b 0s", "c 10m0s", "d 10m0s", "e 20m0s")
+		wantSyncs(t, got, "a 0s", "b 0s", "c 9m0s", "d 9m0s", "e 18m0s")
 		if y.most != 2 {
 			t.Errorf("%d syncs at once, want 2", y.most)
 		}
+	})
+}
+
+// Syncs that go on for ever, since their upstreams trickle, hold up the others for ten
+// minutes at most.
+func TestSchedulerDraggedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newSyncer(t)
+		y.takes = 1000 * time.Hour
+		s := y.scheduler()
+		set := map[string]mirror.Schedule{}
+		for _, name := range []string{"a", "b", "c", "d"} {
+			set[name] = mirror.Schedule{Every: 24 * time.Hour}
+		}
+		s.Set(set)
+		got := y.runFor(s, time.Hour)
+		slices.Sort(got)
+		wantSyncs(t, got, "a 0s", "b 0s", "c 10m0s", "d 10m0s")
 	})
 }
 
