@@ -16,7 +16,18 @@ type FetchOptions struct {
 	// minus what had landed, with what an earlier run left. So all n of a
 	// Fetch that succeeds add up to what was missing before it.
 	Progress func(n int64)
+
+	// Next, if not nil, returns where a reader waits for bytes, and whether one does:
+	// these are fetched first, where upstream answers ranges.
+	Next func() (off int64, ok bool)
+
+	// Corrupt, if not nil, is told of each source that turned out to deliver something
+	// else than what is wanted.
+	Corrupt func(err error)
 }
+
+// ErrOffline: upstream must not be asked.
+var ErrOffline = errors.New("offline: upstream is not asked")
 
 // Fetch brings what in lacks of a file of size bytes, and commits it. Sources
 // are URLs of the same content, tried in order; a large file comes in ranges
@@ -35,7 +46,7 @@ func (c *Client) Fetch(ctx context.Context, sources []string, in *cache.Ingest, 
 	if size < 0 {
 		return cache.Blob{}, errors.New("cannot fetch a file of unknown size")
 	}
-	f := &fetching{c: c, in: in, size: size, report: o.Progress, mixed: in.Resumed()}
+	f := &fetching{c: c, in: in, size: size, report: o.Progress, corrupt: o.Corrupt, followed: o.Next != nil, mixed: in.Resumed()}
 	f.held.Store(size)
 	for _, e := range in.Missing() {
 		f.held.Add(-e.Len)
@@ -67,13 +78,16 @@ var errNoSource = errors.New("cannot fetch a file that has no source")
 
 // fetching is one call of Fetch.
 type fetching struct {
-	c      *Client
-	in     *cache.Ingest
-	size   int64
-	report func(int64)
-	held   atomic.Int64 // bytes that in has
-	mixed  bool         // what in has is not all of one answer
-	bad    bool         // what in has is of no use
+	c       *Client
+	in      *cache.Ingest
+	size    int64
+	report  func(int64)
+	corrupt func(error)
+
+	followed bool         // somebody reads the bytes as they land
+	held     atomic.Int64 // bytes that in has
+	mixed    bool         // what in has is not all of one answer
+	bad      bool         // what in has is of no use
 }
 
 // from fetches from one source, the second time whole where the first leaves
@@ -83,14 +97,14 @@ func (f *fetching) from(ctx context.Context, rawURL string) (cache.Blob, error) 
 	if err != nil {
 		return cache.Blob{}, err
 	}
-	t := &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land}
+	t := &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, followed: f.followed}
 	blob, err := f.try(ctx, t)
 	if !doubtful(err) || errors.Is(err, cache.ErrCorrupt) && !f.mixed && t.answers == 1 {
 		f.mixed = f.mixed || t.answers > 0
 		return blob, f.blame(t, 1, err)
 	}
 	f.c.opts.Log.Warn("what was fetched is in doubt, fetching it whole", "url", display(u), "reason", err)
-	t = &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, whole: true}
+	t = &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, followed: f.followed, whole: true}
 	blob, err = f.try(ctx, t)
 	return blob, f.blame(t, 2, err)
 }
@@ -123,7 +137,11 @@ func (f *fetching) blame(t *transfer, attempts int, err error) error {
 	if mismatch, ok := errors.AsType[*cache.MismatchError](err); ok {
 		err = mismatch
 	}
-	return &FetchError{URL: display(t.source), Attempts: attempts, Err: err}
+	blamed := &FetchError{URL: display(t.source), Attempts: attempts, Err: err}
+	if f.corrupt != nil && errors.Is(err, cache.ErrCorrupt) {
+		f.corrupt(blamed)
+	}
+	return blamed
 }
 
 // clean throws away what in has if it is of no use.

@@ -28,7 +28,9 @@ type transfer struct {
 	size   int64
 	whole  bool        // ask for no ranges: the file comes from its start, over one connection
 	landed func(int64) // told of bytes written, by several goroutines at once
-	pieces *pieces
+
+	followed bool // somebody reads the bytes as they land
+	pieces   *pieces
 
 	helpers sync.WaitGroup
 	abort   context.CancelCauseFunc
@@ -361,7 +363,11 @@ func (t *transfer) land(b *body, pos int64, p *piece, end int64) (int64, error) 
 		if pos < from {
 			to = from // what is there already
 		}
-		n, err := b.fill((*buf)[:min(to-pos, bufferSize)])
+		take := b.fill
+		if t.followed {
+			take = b.Read // what is here must not wait for what is not
+		}
+		n, err := take((*buf)[:min(to-pos, bufferSize)])
 		if pos == from {
 			if err := t.write((*buf)[:n], p); err != nil {
 				return pos, err

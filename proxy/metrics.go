@@ -37,6 +37,10 @@ type Metrics struct {
 	fetchedBytes *prometheus.CounterVec
 	fetchedFiles *prometheus.CounterVec
 
+	filling prometheus.Gauge
+	filled  *prometheus.CounterVec
+	pulled  *prometheus.CounterVec
+
 	commands *prometheus.CounterVec
 	reloads  reloads
 
@@ -50,6 +54,7 @@ const noStream = "-"
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.makeHTTP()
+	m.makeFills()
 	m.makeSyncs()
 	m.commands = m.counters("control_commands_total", "Commands that came over the control socket, by name and by the status of the answer.", "command", "status")
 	m.registry.MustRegister(
@@ -67,13 +72,19 @@ func NewMetrics(version string) *Metrics {
 }
 
 func (m *Metrics) makeHTTP() {
-	m.requests = m.counters("http_requests_total", "Requests answered. cache is hit for a file of the current snapshot, older for one of a superseded snapshot, miss for one that is listed but not stored, none for all else; code is cut where the connection was broken instead of an answer.", "stream", "method", "code", "cache")
+	m.requests = m.counters("http_requests_total", "Requests answered. cache is hit for a file of the current snapshot, older for one of a superseded snapshot, miss for one that is listed and was not here, collapsed for one that another request's fill brought, none for all else; code is cut where the connection was broken instead of an answer.", "stream", "method", "code", "cache")
 	m.sent = m.counters("http_response_bytes_total", "Bytes of bodies sent to clients.", "stream")
 	m.duration = m.histograms("http_request_duration_seconds", "Time from the head of a request to the end of its answer; for an image that is the whole download.",
 		[]float64{0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600})
 	m.inFlight = m.gauge("http_requests_in_flight", "Requests that are being answered.")
 	m.connections = m.gauge("http_connections_open", "Connections of clients, idle ones included.")
 	m.integrity = m.counters("integrity_events_total", "Published files that could not be served because the store lost or damaged them. `oxbow store check` says which and what to do.", "stream")
+}
+
+func (m *Metrics) makeFills() {
+	m.filling = m.gauge("fills_in_progress", "Files that are being pulled through from upstream.")
+	m.filled = m.counters("fills_total", "Files that were pulled through: done, or failed (nothing was stored).", "stream", "outcome")
+	m.pulled = m.counters("fill_bytes_total", "Bytes that fills took from upstream.", "stream")
 }
 
 func (m *Metrics) makeSyncs() {
@@ -155,6 +166,25 @@ func (m *Metrics) damaged(stream string) {
 	}
 }
 
+func (m *Metrics) fillBegins() {
+	if m != nil {
+		m.filling.Inc()
+	}
+}
+
+func (m *Metrics) fillEnds(stream string, err error, bytes int64) {
+	if m == nil {
+		return
+	}
+	outcome := "done"
+	if err != nil {
+		outcome = "failed"
+	}
+	m.filling.Dec()
+	m.filled.WithLabelValues(m.stream(stream), outcome).Inc()
+	m.pulled.WithLabelValues(m.stream(stream)).Add(float64(bytes))
+}
+
 // served counts a request whose answer has ended.
 func (m *Metrics) served(w *reply, r *http.Request, took time.Duration) {
 	if m == nil {
@@ -187,8 +217,10 @@ func cacheLabel(status string) string {
 		return "hit"
 	case hitOlder:
 		return "older"
-	case "oxbow; detail=" + notStored:
+	case "oxbow; detail=" + notStored, missed:
 		return "miss"
+	case collapsed:
+		return "collapsed"
 	}
 	return "none"
 }

@@ -28,6 +28,7 @@ type reply struct {
 	head    bool // a HEAD request: what is written is not sent
 
 	status int   // 0 until the header is written
+	held   bool  // the header waits for the first byte of the body: see hold
 	bytes  int64 // sent of the body
 	length int64 // of the body as the header promises, -1 when it does not say
 	err    error // the first failure to read or to send
@@ -64,13 +65,40 @@ func (w *reply) WriteHeader(status int) {
 			w.length = n
 		}
 	}
-	w.ResponseWriter.WriteHeader(status)
+	if !w.held {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// hold has the header wait for the first byte of the body, so that another answer can
+// take its place while there is none.
+func (w *reply) hold() { w.held = true }
+
+// release sends the header that waited.
+func (w *reply) release() {
+	if w.held {
+		w.held = false
+		w.ResponseWriter.WriteHeader(w.status)
+	}
+}
+
+// withdraw takes back a header that still waits, and reports whether it does.
+func (w *reply) withdraw() bool {
+	if !w.held {
+		return false
+	}
+	w.held, w.status, w.length, w.err = false, 0, -1, nil
+	for _, name := range []string{"Content-Length", "Content-Range", "Content-Type", "Accept-Ranges", "ETag", "Cache-Status", "Cache-Control"} {
+		w.Header().Del(name)
+	}
+	return true
 }
 
 func (w *reply) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	w.release()
 	w.renew()
 	n, err := w.ResponseWriter.Write(p)
 	w.count(int64(n), err)
@@ -86,6 +114,12 @@ func (w *reply) ReadFrom(src io.Reader) (sent int64, err error) {
 	if !limited {
 		whole = &io.LimitedReader{R: src, N: math.MaxInt64}
 	}
+	if r, filling := whole.R.(*follower); filling {
+		sent, err = w.follow(r, whole.N)
+		whole.N -= sent
+		return sent, err
+	}
+	w.release()
 	for whole.N > 0 && err == nil {
 		w.renew()
 		step := min(whole.N, stride)

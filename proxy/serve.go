@@ -25,6 +25,9 @@ func (s *Server) serveStream(w *reply, r *http.Request, stream Stream, path stri
 		return
 	}
 	found, err := s.store.Find(stream.Name, stream.View, path)
+	if errors.Is(err, cache.ErrMiss) && s.refresh(r, stream) {
+		found, err = s.store.Find(stream.Name, stream.View, path)
+	}
 	switch {
 	case errors.Is(err, cache.ErrMiss):
 		s.unknown(w, r, path)
@@ -39,9 +42,14 @@ func (s *Server) serveStream(w *reply, r *http.Request, stream Stream, path stri
 func (s *Server) serveEntry(w *reply, r *http.Request, found cache.Found) {
 	w.snapshot = found.Snapshot
 	if found.Kind == cache.KindKnown {
-		s.absent(w, r, found)
+		s.serveKnown(w, r, found)
 		return
 	}
+	s.serveHere(w, r, found)
+}
+
+// serveHere answers with an entry whose blob is here.
+func (s *Server) serveHere(w *reply, r *http.Request, found cache.Found) {
 	file, err := s.open(found.Entry)
 	if errors.Is(err, cache.ErrMiss) || errors.Is(err, errWrongSize) {
 		s.damaged(w, r, found, err)
@@ -76,12 +84,26 @@ func (s *Server) open(e cache.Entry) (*os.File, error) {
 
 // sendFile sends the file, or what was asked of it.
 func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os.File) {
+	s.describe(w, r, found, cacheStatus(found))
+	http.ServeContent(w, r, "", time.Time{}, file)
+	if !w.cutShort() {
+		return
+	}
+	if w.readFailed() {
+		s.logDamage(w, found, fmt.Errorf("sent %d of %d bytes: %w", w.bytes, w.length, endOrError(w.err)))
+	}
+	panic(http.ErrAbortHandler) // the client has to see that there is more to come
+}
+
+// describe sets the header of an entry, and makes the request one that net/http reads
+// as it is meant.
+func (s *Server) describe(w *reply, r *http.Request, found cache.Found, status string) {
 	h := w.Header()
 	h.Set("ETag", `"`+found.Digest.String()+`"`)
-	h.Set("Cache-Status", cacheStatus(found))
+	h.Set("Cache-Status", status)
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", caching)
-	document := found.Kind != cache.KindItem
+	document := found.Kind != cache.KindItem && found.Kind != cache.KindKnown
 	if t := documentType(found.Path); document && t != "" {
 		h.Set("Content-Type", t)
 	}
@@ -93,14 +115,6 @@ func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os
 	} else {
 		r.Header.Del("Range") // RFC 9110, 14.2: an unknown unit is ignored
 	}
-	http.ServeContent(w, r, "", time.Time{}, file)
-	if !w.cutShort() {
-		return
-	}
-	if w.readFailed() {
-		s.logDamage(w, found, fmt.Errorf("sent %d of %d bytes: %w", w.bytes, w.length, endOrError(w.err)))
-	}
-	panic(http.ErrAbortHandler) // the client has to see that there is more to come
 }
 
 // satisfiable returns the ranges with every "-0" as one that begins behind the file. RFC

@@ -29,6 +29,15 @@ type Options struct {
 	// keyring. If it is nil or returns nothing, there is none.
 	Keyring func() []byte
 
+	// Pull brings files that the metadata names and that are not here. If nil, they are
+	// answered with 404.
+	Pull Puller
+
+	// Refresh brings the metadata of a stream up to date, where it is one whose metadata
+	// is passed on as upstream has it; for the others, and more than once a minute, it
+	// fails. If nil, it is not tried.
+	Refresh func(ctx context.Context, stream string) error
+
 	// Certificate is what the server shows of itself. If nil, it speaks plain HTTP,
 	// otherwise nothing but TLS.
 	Certificate *Certificate
@@ -76,6 +85,8 @@ type Server struct {
 	store       *cache.Store
 	streams     func() []Stream
 	keyring     func() []byte
+	fills       *fills
+	refreshing  func(ctx context.Context, stream string) error
 	certificate *Certificate
 	tokens      *Tokens
 	metrics     *Metrics
@@ -119,6 +130,8 @@ func New(o *Options) *Server {
 	if s.more == nil {
 		s.more = func() []string { return nil }
 	}
+	s.refreshing = o.Refresh
+	s.fills = newFills(s, o.Pull)
 	s.metrics.watch(s)
 	return s
 }
@@ -135,6 +148,7 @@ func orDefault(d, standard time.Duration) time.Duration {
 // and cuts what is left. It returns nil after a drain, else why connections cannot be
 // accepted any more; either way no request is running by then, and ln is closed.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	defer s.fills.close()
 	var conns sync.WaitGroup // open connections; counted up only while accepting
 	srv := s.httpServer(&conns)
 	defer conns.Wait()
