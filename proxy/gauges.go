@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"oxbow/mirror"
 )
 
 // gauges tells at each scrape how things stand with a server. What is not known is left
@@ -19,6 +21,7 @@ var (
 	published     = ofStream("snapshot_published_timestamp_seconds", "When the current snapshot was published. It stays while upstream has nothing new.")
 	snapshotFiles = ofStream("snapshot_files", "Files of the current snapshot that are stored here; metadata does not count.")
 	snapshotBytes = ofStream("snapshot_bytes", "Size of the current snapshot; what it shares with others counts in each.")
+	staleFor      = ofStream("metadata_stale_seconds", "How long upstream's metadata could not be brought up to date; 0 if the last sync was good.")
 	upstreamIndex = ofStream("upstream_index_timestamp_seconds", "Date of the newest index of upstream's that was accepted. If it stays while syncs succeed, upstream rests or someone on the way holds updates back.")
 
 	storeFree    = plainGauge("store_free_bytes", "Space on the store's file system that may still be written.")
@@ -41,7 +44,7 @@ func plainGauge(name, help string) *prometheus.Desc {
 
 func (gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, upstreamIndex,
+		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, staleFor, upstreamIndex,
 		storeFree, storeReserve, storeSize, certificateEnd,
 	} {
 		to <- d
@@ -74,6 +77,16 @@ func (g gauges) collectStream(to chan<- prometheus.Metric, stream string) {
 	sendTime(to, nextSync, state.Next, stream)
 	sendTime(to, upstreamIndex, state.UpstreamIndex, stream)
 	send(to, failedSyncs, float64(state.Failures), stream)
+	send(to, staleFor, stale(state, time.Now()).Seconds(), stream)
+}
+
+// stale returns how long it is that what is served of a stream's metadata was last known
+// to be upstream's newest; 0 where the last sync found it so.
+func stale(state mirror.Standing, now time.Time) time.Duration {
+	if state.Failures == 0 || state.Good.IsZero() {
+		return 0
+	}
+	return max(now.Sub(state.Good), 0)
 }
 
 func send(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {

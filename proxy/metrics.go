@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -212,6 +213,7 @@ func codeLabel(status int) string {
 }
 
 func cacheLabel(status string) string {
+	status, _, _ = strings.Cut(status, "; ttl=")
 	switch status {
 	case hitCurrent:
 		return "hit"

@@ -84,7 +84,7 @@ func (s *Server) open(e cache.Entry) (*os.File, error) {
 
 // sendFile sends the file, or what was asked of it.
 func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os.File) {
-	s.describe(w, r, found, cacheStatus(found))
+	s.describe(w, r, found, cacheStatus(found)+s.overdue(w.stream, found))
 	http.ServeContent(w, r, "", time.Time{}, file)
 	if !w.cutShort() {
 		return
@@ -150,6 +150,18 @@ func cacheStatus(found cache.Found) string {
 		return hitCurrent
 	}
 	return hitOlder
+}
+
+// overdue returns what Cache-Status says of upstream's own documents when they could not
+// be brought up to date: since when, as a lifetime below zero (RFC 9211, 2.5).
+func (s *Server) overdue(stream string, found cache.Found) string {
+	if found.Kind != cache.KindUpstream {
+		return ""
+	}
+	if d := stale(s.syncs(stream), time.Now()); d > 0 {
+		return fmt.Sprintf("; ttl=-%d", int(d.Seconds()))
+	}
+	return ""
 }
 
 // notStored is the detail of an answer for a file that would have to be fetched.
