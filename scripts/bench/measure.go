@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -71,7 +72,7 @@ func (p pair) print(what, peer string, bytes int64) {
 	}
 	o, q := median(walls(p.oxbow)), median(walls(p.peer))
 	fmt.Printf("%s: oxbow %.2f s (%s), %s %.2f s (%s); time oxbow/%s %.2fx (%.2f to %.2f, %d runs)",
-		what, o, rate(bytes, o), peer, q, rate(bytes, q), peer, median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios))
+		what, o, perSecond(bytes, o), peer, q, perSecond(bytes, q), peer, median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios))
 	if rss > 0 { // it is the clients that are measured where a server runs beside them
 		fmt.Printf("; oxbow peak RSS %d MiB", rss>>20)
 	}
@@ -90,19 +91,35 @@ func median(s []float64) float64 {
 	return s[len(s)/2]
 }
 
-func rate(bytes int64, seconds float64) string {
+func perSecond(bytes int64, seconds float64) string {
 	return fmt.Sprintf("%.0f MB/s", float64(bytes)/seconds/1e6)
 }
 
-// start runs a server until stop is called.
-func start(name string, args ...string) (stop func(), err error) {
+// A process is a server that runs until it is stopped.
+type process struct{ cmd *exec.Cmd }
+
+func start(name string, args ...string) (*process, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	}, nil
+	return &process{cmd}, nil
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Wait()
+}
+
+// peak returns the process's peak memory so far, in bytes.
+func (p *process) peak() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	var kib int64
+	_, err = fmt.Sscan(rest, &kib)
+	return kib << 10, err
 }

@@ -88,20 +88,20 @@ func hot(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	stopOurs, err := start(b.oxbow, "serve", "--store", store, "--listen", ours, "--log-level", "error")
+	server, err := start(b.oxbow, "serve", "--store", store, "--listen", ours, "--log-level", "error")
 	if err != nil {
 		return err
 	}
-	defer stopOurs()
+	defer server.stop()
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	stopTheirs, err := start(self, "fileserver", theirs, t.dir)
+	peer, err := start(self, "fileserver", theirs, t.dir)
 	if err != nil {
 		return err
 	}
-	defer stopTheirs()
+	defer peer.stop()
 	for _, addr := range []string{ours, theirs} {
 		if err := answering(ctx, addr); err != nil {
 			return err

@@ -109,5 +109,8 @@ func writeRandom(name string, seed uint64, size int64) (sum string, err error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), f.Close()
 }
 
+// log is where an upstream that serves the tree notes what it sent.
+func (t *tree) log() string { return t.dir + ".log" }
+
 // remove frees the disk for the next scenario.
 func (t *tree) remove() { _ = os.RemoveAll(t.dir) }
