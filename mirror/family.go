@@ -23,22 +23,20 @@ func (r *reader) readFamily(ctx context.Context, c *catalog) error {
 		return nil // the unsigned family is the one that was read
 	}
 	family, err := r.family(ctx, c)
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	case err == nil:
-		c.family = family
-		return nil
-	case !errors.Is(err, errNoFamily):
-		c.unsettled = true
 	}
-	c.warnings = append(c.warnings, fmt.Sprintf("the unsigned documents are left out: %v", err))
+	if err != nil {
+		c.unsettled = true
+		c.warnings = append(c.warnings, fmt.Sprintf("the unsigned documents are left out: %v", err))
+		return nil
+	}
+	c.family = family
 	return nil
 }
 
-// errNoFamily is returned for an upstream that has no unsigned index.
-var errNoFamily = errors.New("upstream has none")
-
+// family returns what there is to publish of the family: nothing where upstream has no
+// unsigned index.
 func (r *reader) family(ctx context.Context, c *catalog) (family []document, err error) {
 	for i, doc := range c.documents() {
 		path, signed := unsignedForm(doc.path)
@@ -47,7 +45,7 @@ func (r *reader) family(ctx context.Context, c *catalog) (family []document, err
 		}
 		both, err := r.unsigned(ctx, c.base, path, doc, i == 0)
 		if i == 0 && errors.Is(err, ErrNotFound) {
-			return nil, errNoFamily
+			return nil, nil
 		}
 		if err != nil {
 			return nil, err

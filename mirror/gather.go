@@ -91,7 +91,7 @@ func (f *fetcher) fetch(ctx context.Context, file *file) error {
 		return err
 	}
 	f.inARow.Store(0)
-	file.digest = blob.Digest
+	file.digest, file.have = blob.Digest, true
 	f.run.lease.Add(blob.Digest)
 	f.run.t.fileDone()
 	return nil

@@ -93,7 +93,7 @@ func (id versionID) omission(reason string) Omission {
 type file struct {
 	want   cache.Want
 	digest cache.Digest // zero until known
-	have   bool
+	have   bool         // the store has it
 	paths  []streams.Path
 	users  []versionID // the versions that need it
 }
@@ -202,7 +202,7 @@ func (plan *Plan) planned() map[streams.Path]bool {
 // here returns the paths of the files that the store has.
 func (plan *Plan) here() map[streams.Path]bool {
 	paths := plan.planned()
-	maps.DeleteFunc(paths, func(path streams.Path, _ bool) bool { return plan.byPath[path].digest.IsZero() })
+	maps.DeleteFunc(paths, func(path streams.Path, _ bool) bool { return !plan.byPath[path].have })
 	return paths
 }
 
