@@ -106,6 +106,7 @@ func TestStream(t *testing.T) {
 		"sync: {at: 03:15}":                           func(s *Stream) { s.Schedule.At = "03:15" },
 		"sync: {at: '23:59', jitter: 23h}":            func(s *Stream) { s.Schedule = mirror.Schedule{At: "23:59", Jitter: 23 * time.Hour} },
 		"hold: []\n    offline: false":                func(*Stream) {},
+		"offline: true":                               func(s *Stream) { s.Offline = true },
 	} {
 		want := Stream{Stream: mirror.Stream{Name: "a", Upstream: []string{"http://h/a"}, Path: "/a/"}}
 		change(&want)
@@ -137,6 +138,36 @@ func TestUnsignedReadsKeyring(t *testing.T) {
 	_, err := Parse("f", []byte(plain+"    allow_unsigned: true\n    keyring: "+ring))
 	if err == nil || !strings.Contains(err.Error(), "cannot read "+ring) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A stream advertises what it selects. One without a selection advertises all of
+// upstream's, unless it says that everything is to be mirrored.
+func TestAdvertise(t *testing.T) {
+	for keys, want := range map[string]mirror.Advertise{
+		"":                                     mirror.AdvertiseAll,
+		", select: []":                         mirror.AdvertiseAll,
+		", select: arch=amd64":                 "",
+		", advertise: selected":                "",
+		", select: arch=amd64, advertise: all": mirror.AdvertiseAll,
+		", advertise: all":                     mirror.AdvertiseAll,
+	} {
+		s := parse(t, "streams: [{name: a, upstream: http://h/a"+keys+"}]")
+		if got := s.Streams[0].Advertise; got != want {
+			t.Errorf("%q: advertise %q, want %q", keys, got, want)
+		}
+		if again := parse(t, string(s.Render())); again.Streams[0].Advertise != want {
+			t.Errorf("%q: advertise %q once rendered, want %q", keys, again.Streams[0].Advertise, want)
+		}
+	}
+}
+
+// A schedule of a stream that is offline is warned of.
+func TestOfflineSchedule(t *testing.T) {
+	s := parse(t, "streams: [{name: a, upstream: http://h/a, offline: true, sync: {every: 1h}}]")
+	want := []string{"/etc/oxbow/oxbow.yaml:1:58: streams[0].sync: no effect: the stream is offline"}
+	if diff := cmp.Diff(want, s.Warnings); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -186,7 +217,7 @@ streams:
 `)
 	want := &Site{
 		File:  "/etc/oxbow/oxbow.yaml",
-		Store: Store{Path: "/var/lib/oxbow", Reserve: 2 << 30},
+		Store: Store{Path: "/var/lib/oxbow", Reserve: 2 << 30, CacheLimit: 50 << 30},
 		Serve: Serve{Listen: ":8080"},
 		Streams: []Stream{{
 			Stream: mirror.Stream{
@@ -197,7 +228,6 @@ streams:
 			Schedule:    mirror.Schedule{Every: time.Hour, Jitter: 5 * time.Minute},
 		}},
 		Warnings: []string{
-			"/etc/oxbow/oxbow.yaml:2:31: store.cache_limit: no effect yet: nothing is pulled through",
 			"/etc/oxbow/oxbow.yaml:25:5: streams[0].keep: no effect yet: every snapshot is kept",
 		},
 	}

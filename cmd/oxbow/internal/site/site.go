@@ -48,8 +48,9 @@ type Site struct {
 
 // Store says where the store is and what it leaves alone.
 type Store struct {
-	Path    string // absolute; "" is not said
-	Reserve int64  // bytes, as cache.Options has it: 0 is not said, -1 is none
+	Path       string // absolute; "" is not said
+	Reserve    int64  // bytes, as cache.Options has it: 0 is not said, -1 is none
+	CacheLimit int64  // bytes of what is pulled through; 0 is none
 }
 
 // Serve says how the streams are served.
@@ -150,8 +151,6 @@ func (r *reader) store(v value) Store {
 			s.Reserve = -1
 		}
 	}
-	if _, ok := r.size(m["cache_limit"], "50GiB"); ok {
-		r.warn(m["cache_limit"], "no effect yet: nothing is pulled through")
-	}
+	s.CacheLimit, _ = r.size(m["cache_limit"], "50GiB")
 	return s
 }
