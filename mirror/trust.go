@@ -48,6 +48,12 @@ func (s Stream) trust() (trust, error) {
 	return t, nil
 }
 
+// CheckKeyring says why what upstream signs could not be verified now, if that is so.
+func (s Stream) CheckKeyring() error {
+	_, err := s.trust()
+	return err
+}
+
 func readDistKeyring() ([]byte, error) {
 	for _, name := range distKeyrings {
 		data, err := os.ReadFile(name)

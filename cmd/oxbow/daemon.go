@@ -33,6 +33,7 @@ type daemon struct {
 	base      string // URL of the front end
 	front     front
 	scheduler *mirror.Scheduler
+	offline   bool // no upstream is asked
 
 	// At each of hangups reread finds out anew what the configuration says. If nil,
 	// there is none.
@@ -64,8 +65,10 @@ func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
 		Log:       o.log,
 	})
 	o.synced = func(e mirror.Event) {
-		d.front.metrics.Synced(e)
-		d.scheduler.Note(e)
+		if !e.Refresh {
+			d.front.metrics.Synced(e)
+			d.scheduler.Note(e)
+		}
 		d.refresh()
 	}
 	o.commanded = func(command string, status int) {
@@ -89,15 +92,32 @@ func (d *daemon) refresh() {
 	schedules := make(map[string]mirror.Schedule, len(all))
 	configured := d.site.Load()
 	for i, st := range all {
-		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: cache.Published}
-		def, _ := configured.Stream(st.Name) // the others are synced by command
-		schedules[st.Name] = def.Schedule
+		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: d.o.mirror.View(st)}
+		schedules[st.Name] = d.schedule(configured, st)
 	}
 	d.served.Store(&served)
 	d.scheduler.Set(schedules)
 	for _, st := range all {
 		d.announce(st)
 	}
+}
+
+// untoldSchedule is that of a stream which advertises all of upstream's and is in no
+// configuration, as the default stream.
+var untoldSchedule = mirror.Schedule{Every: time.Hour, Jitter: 5 * time.Minute}
+
+// schedule returns when a stream is synced by itself.
+func (d *daemon) schedule(configured *site.Site, st mirror.Stream) mirror.Schedule {
+	def, ok := configured.Stream(st.Name)
+	switch {
+	case d.offline || st.Offline:
+		return mirror.Schedule{}
+	case ok:
+		return def.Schedule
+	case st.Advertise == mirror.AdvertiseAll:
+		return untoldSchedule
+	}
+	return mirror.Schedule{}
 }
 
 // unreadable returns the streams that were served before, are not among those that
@@ -148,12 +168,15 @@ func (d *daemon) greet() {
 	for _, w := range d.site.Load().Warnings {
 		d.log.Warn(w)
 	}
-	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return d.announced[st.Name] == nil })
+	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return st.View == cache.Published && d.announced[st.Name] == nil })
 	if _, err := mirror.SiteKey(d.o.store.Files()); published && errors.Is(err, cache.ErrMiss) {
 		d.log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
 	}
 	if len(*d.served.Load()) == 0 {
 		d.log.Warn("the store has no stream to serve; `oxbow mirror sync URL` defines one")
+	}
+	if d.offline {
+		d.log.Info("offline: no upstream is asked")
 	}
 	d.log.Info("listening", "address", d.ln.Addr().String(), "keyring", d.base+"/-/keyring.gpg")
 }
@@ -178,6 +201,8 @@ func (d *daemon) run(ctx context.Context) error {
 		Store:       d.o.store,
 		Streams:     func() []proxy.Stream { return *d.served.Load() },
 		Keyring:     d.keyring,
+		Pull:        d.o.mirror.Pull,
+		Refresh:     d.o.mirror.Refresh,
 		Certificate: d.front.certificate,
 		Tokens:      d.front.tokens,
 		Metrics:     d.front.metrics,

@@ -295,7 +295,7 @@ func (b *lockedBuffer) String() string {
 func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := &job{cmd: exec.Command(args[1], args[2:]...), ended: make(chan struct{})}
 	j.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "OXBOW_STORE", "OXBOW_CONFIG", "OXBOW_LOG_FORMAT"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "OXBOW_STORE", "OXBOW_CONFIG", "OXBOW_LOG_FORMAT", "OXBOW_UPSTREAM", "OXBOW_KEYRING"} {
 		if value := ts.Getenv(name); value != "" {
 			j.cmd.Env = append(j.cmd.Env, name+"="+value)
 		}

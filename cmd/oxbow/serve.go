@@ -26,9 +26,13 @@ func serveCommand() *cli.Command {
 		Name:  "serve",
 		Usage: "serve the store's streams over HTTP, and sync them by their schedules, until told to end",
 		Description: "SIGHUP reads the configuration, the certificate and the tokens again. SIGTERM and Ctrl-C let running\n" +
-			"downloads finish, for half a minute; a second one ends the server at once.",
+			"downloads finish, for half a minute; a second one ends the server at once.\n" +
+			"Without a configuration and a stream in the store, it serves all of https://images.maas.io/ephemeral-v3/stable:\n" +
+			"what is asked for is fetched once, verified and kept. OXBOW_UPSTREAM and OXBOW_KEYRING name stand-ins for\n" +
+			"that URL, and for the file of the public keys that sign it.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR` (default: as the configuration says, or " + site.DefaultListen + ")", EnvVars: []string{"OXBOW_LISTEN"}},
+			&cli.BoolFlag{Name: "offline", Usage: "ask no upstream for anything, as `offline: true` of every stream would say", EnvVars: []string{"OXBOW_OFFLINE"}},
 		},
 		Action: serve,
 	}
@@ -48,6 +52,7 @@ func serve(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	p.offline = c.Bool("offline")
 	addr, err := listenAddress(c, p.site)
 	if err != nil {
 		return err
@@ -56,7 +61,15 @@ func serve(c *cli.Context) (err error) {
 	if err := f.load(p.site, log); err != nil { // with the rights of who started it
 		return err
 	}
-	o, err := ownToServe(c.Context, p, p.opening(), log)
+	untold, err := defaultStream(p, log)
+	if err != nil {
+		return err
+	}
+	open := p.opening()
+	if untold != nil {
+		open = cache.Create
+	}
+	o, err := ownToServe(c.Context, p, open, log)
 	if err != nil {
 		return err
 	}
@@ -68,7 +81,13 @@ func serve(c *cli.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot serve: %w", err)
 	}
+	if untold != nil {
+		if err := o.mirror.Define(*untold); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+	}
 	d := newDaemon(o, ln, f, p.site)
+	d.offline = p.offline
 	d.hangups = hangups
 	d.reread = func() (place, error) { return placeOf(c) }
 	if err := o.listen(control.Serving); err != nil {
