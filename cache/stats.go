@@ -90,7 +90,9 @@ func (f *Files) streamStats(ctx context.Context, st *Stats, named map[Digest]boo
 			}
 			for _, e := range m.Entries {
 				if e.Kind == KindKnown {
-					named[e.Digest] = named[e.Digest]
+					if !named[e.Digest] {
+						named[e.Digest] = false
+					}
 					continue
 				}
 				if seen[e.Digest] {
