@@ -113,7 +113,7 @@ func TestEvictionUnderReaders(t *testing.T) {
 	t.Parallel()
 	const (
 		readers = 8
-		rounds  = 25
+		rounds  = 15
 		size    = 3000
 		limit   = 5 * size
 	)
@@ -231,7 +231,7 @@ func (s *Store) fetch(t *testing.T, data []byte) (brought bool, err error) {
 }
 
 const (
-	evictionKills = 12 // how often TestEvictionKilled kills its helper
+	evictionKills = 8 // how often TestEvictionKilled kills its helper
 	killedLimit   = 10 * killedSize
 	killedSize    = 64 << 10
 )
@@ -261,7 +261,7 @@ func TestEvictionKilled(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	pulls := 0
 	for range evictionKills {
-		pulls += pullUntilKilled(t, dir, time.Duration(random.Int64N(int64(200*time.Millisecond))))
+		pulls += pullUntilKilled(t, dir, time.Duration(random.Int64N(int64(150*time.Millisecond))))
 		s := reopenStore(t, dir)
 		evict(t, s)
 		wantProblems(t, s)
