@@ -32,6 +32,7 @@ func (s *Store) toServe(ctx context.Context, stream string) ([]Digest, error) {
 	if id.IsZero() {
 		return nil, err
 	}
+	s.recount = true // nothing says whether its publication came so far that its blobs left the account
 	s.log.Warn("the current snapshot of a stream is lost, and the newest whole one takes its place",
 		"stream", stream, "snapshot", id.String(), "reason", err)
 	if lost != nil {

@@ -10,7 +10,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,9 +34,6 @@ const (
 	ballastFile  = "ballast"
 	scheduleFile = "schedule.json"
 )
-
-// formatVersion is the version of the layout that this code reads and writes.
-const formatVersion = 1
 
 var (
 	// ErrNoStore: the directory holds no store. Create one, or name the right directory.
@@ -65,6 +61,9 @@ type Options struct {
 	// Ballast is the size in bytes of the file that is given up when the disk is full. If zero, it is 128 MiB; if negative,
 	// there is none.
 	Ballast int64
+	// CacheLimit bounds the bytes of the pulled blobs: those that came by [Store.BeginPull] and that no kept snapshot needs. If
+	// zero, it is 50 GiB; if negative, there is none. [Store.SetCacheLimit] changes it.
+	CacheLimit int64
 	// Now is the clock. If nil, [time.Now] is used.
 	Now func() time.Time
 	// Log is told what an operator should know. If nil, nothing is logged.
@@ -73,6 +72,9 @@ type Options struct {
 
 // DefaultReserve is [Options].Reserve where that is zero.
 const DefaultReserve = 2 << 30
+
+// DefaultCacheLimit is [Options].CacheLimit where that is zero.
+const DefaultCacheLimit = 50 << 30
 
 const defaultBallast = 128 << 20
 
@@ -86,6 +88,7 @@ func (o *Options) withDefaults() Options {
 	}
 	v.Reserve = orDefault(v.Reserve, DefaultReserve)
 	v.Ballast = orDefault(v.Ballast, defaultBallast)
+	v.CacheLimit = orDefault(v.CacheLimit, DefaultCacheLimit)
 	if v.Now == nil {
 		v.Now = time.Now
 	}
@@ -127,12 +130,21 @@ type Store struct {
 	promising sync.Mutex
 	promised  atomic.Int64 // bytes that running ingests may still write
 
+	recount bool // set while the store is opened: the account may hold what a snapshot needs
+
+	// tending is the goroutine that evicts and saves times of use; stop ends it, due calls for an eviction.
+	tending sync.WaitGroup
+	stop    chan struct{} // nil: it was not started
+	due     chan struct{}
+
 	// mu guards what follows, and is never held during I/O.
 	mu      sync.Mutex
 	running map[string]*Ingest // by key: at most one ingest of one content
 	staged  map[Digest]*staged // proven small blobs that wait for Flush
 	leases  map[Digest]int     // how many leases count on it
-	epoch   int                // how many syncs of the whole file system have failed
+	leaving map[Digest]bool    // blobs that are being removed: they are not here any more
+	pulled  account
+	epoch   int // how many syncs of the whole file system have failed
 }
 
 // Files is the read-only view of a store. It reads files only, needs no lock, and so works beside the process that owns the store.
@@ -192,6 +204,9 @@ func newStore(dir string, o *Options) (*Store, error) {
 		running:  make(map[string]*Ingest),
 		staged:   make(map[Digest]*staged),
 		leases:   make(map[Digest]int),
+		leaving:  make(map[Digest]bool),
+		pulled:   newAccount(opts.CacheLimit),
+		due:      make(chan struct{}, 1),
 	}, nil
 }
 
@@ -288,6 +303,10 @@ func (s *Store) openRest() (err error) {
 	if err := s.settle(context.Background()); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
+	stop := make(chan struct{})
+	s.stop = stop
+	s.tending.Go(func() { s.tend(stop) })
+	s.callEvictor()
 	return nil
 }
 
@@ -330,6 +349,12 @@ func (s *Store) makeLayout() error {
 // altogether: the next owner finds their bytes among the partial downloads.
 func (s *Store) Close() error {
 	var errs []error
+	if s.stop != nil {
+		close(s.stop)
+		s.stop = nil
+		s.tending.Wait()
+		s.saveUses()
+	}
 	if s.index != nil {
 		errs = append(errs, s.index.close())
 	}
@@ -348,51 +373,3 @@ func (s *Store) Close() error {
 
 // Files returns the read-only view of the store. It ends with the store; closing it does nothing.
 func (s *Store) Files() *Files { return s.files }
-
-const (
-	formatPrefix = "oxbow store "
-
-	// restoreFormat is what to do about a store whose FORMAT is lost.
-	restoreFormat = "if it is a store, put back the one line `oxbow store 1`"
-)
-
-// A FormatError says that a store has a layout that this code does not know.
-type FormatError struct {
-	Dir       string
-	Found     string // what FORMAT says
-	Supported int    // the newest version that this code knows
-}
-
-func (e *FormatError) Error() string {
-	if !strings.HasPrefix(e.Found, formatPrefix) {
-		return fmt.Sprintf("%s has %q in its file FORMAT, which no oxbow wrote: this is no store, or FORMAT is damaged; %s", e.Dir, e.Found, restoreFormat)
-	}
-	return fmt.Sprintf("store %s has format %q, but this oxbow knows formats up to %d: use the oxbow that wrote it, or a newer one",
-		e.Dir, e.Found, e.Supported)
-}
-
-func (f *Files) hasBlobs() bool {
-	st, err := f.root.Stat(blobsDir)
-	return err == nil && st.IsDir()
-}
-
-// checkFormat says whether the directory holds a store that this code can read.
-func (f *Files) checkFormat() error {
-	data, err := f.root.ReadFile(formatFile)
-	if errors.Is(err, fs.ErrNotExist) && f.hasBlobs() {
-		return fmt.Errorf("cannot open store %s: %w: its file FORMAT is gone, but it has blobs; %s", f.dir, ErrNoStore, restoreFormat)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot open store %s: %w: it has no file FORMAT; name another directory with --store, or create a store in an empty one",
-			f.dir, ErrNoStore)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot open store %s: %w", f.dir, err)
-	}
-	found := strings.TrimSpace(string(data))
-	version, ok := strings.CutPrefix(found, formatPrefix)
-	if n, err := strconv.Atoi(version); !ok || err != nil || n < 1 || n > formatVersion {
-		return &FormatError{Dir: f.dir, Found: found, Supported: formatVersion}
-	}
-	return nil
-}

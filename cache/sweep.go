@@ -48,6 +48,7 @@ type SweepPlan struct {
 	Items []SweepItem // in the order of their removal
 
 	s    *Store
+	pull []Digest // blobs that become pulled
 	done bool
 }
 
@@ -68,7 +69,8 @@ type SweepResult struct {
 
 // PlanSweep finds what no kept snapshot, lease or download needs: manifests
 // that never became current, blobs, and downloads that nobody went on with
-// for a day. Foreign files are left alone.
+// for a day. Foreign files are left alone. Blobs that kept snapshots only know
+// are left to eviction: those that are not pulled yet become so.
 //
 // It fails if a kept snapshot cannot be read, or the current one of a stream
 // cannot be told, since then nobody knows what they name.
@@ -93,8 +95,12 @@ func (s *Store) planSweep(ctx context.Context, plan *SweepPlan) error {
 		return err
 	}
 	err = s.files.eachBlob(ctx, func(d Digest, size int64) error {
-		if !keep.blobs[d] && !s.leased(d) {
+		switch {
+		case keep.blobs[d] || s.leased(d):
+		case !keep.known[d]:
 			plan.Items = append(plan.Items, SweepItem{Kind: SweepBlob, Digest: d, Size: size, Why: "no kept snapshot names it"})
+		case !s.isPulled(d):
+			plan.pull = append(plan.pull, d)
 		}
 		return nil
 	})
@@ -143,13 +149,14 @@ func (s *Store) sweepSnapshots(ctx context.Context, plan *SweepPlan, keep *keepe
 // keepers is what a sweep must leave.
 type keepers struct {
 	snapshots map[Digest]bool
-	blobs     map[Digest]bool
+	blobs     map[Digest]bool // which they need
+	known     map[Digest]bool // which may be asked for: those that are here are pulled, unless they are needed too
 }
 
 // keep finds the snapshots that are kept, by a chain or a pin, and the blobs
 // that they name.
 func (s *Store) keep(ctx context.Context) (*keepers, error) {
-	k := &keepers{make(map[Digest]bool), make(map[Digest]bool)}
+	k := &keepers{make(map[Digest]bool), make(map[Digest]bool), make(map[Digest]bool)}
 	streams, err := s.files.published()
 	if err != nil {
 		return nil, err
@@ -207,7 +214,11 @@ func (s *Store) keepSnapshot(ctx context.Context, k *keepers, stream string, id 
 	}
 	k.snapshots[id] = true
 	for _, e := range m.Entries {
-		k.blobs[e.Digest] = true
+		if e.Kind == KindKnown {
+			k.known[e.Digest] = true
+		} else {
+			k.blobs[e.Digest] = true
+		}
 	}
 	return nil
 }
@@ -251,6 +262,9 @@ func (p *SweepPlan) execute(ctx context.Context, r *SweepResult) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := p.s.demote(p.pull, keep); err != nil {
+		return err
 	}
 	const some = 500 // how many blobs are removed while ingest waits
 	for len(blobs) > 0 {
@@ -297,22 +311,24 @@ func (s *Store) removeBlobs(ctx context.Context, items []SweepItem, keep *keeper
 	}
 	s.landing.Lock()
 	defer s.landing.Unlock()
-	var remove []SweepItem
-	var digests []Digest
+	var remove []*pulled
+	var removed []SweepItem
 	for _, i := range items {
-		if keep.blobs[i.Digest] || s.leased(i.Digest) {
-			r.Spared++
-			continue
+		if !keep.blobs[i.Digest] && !keep.known[i.Digest] {
+			if p, ok := s.leave(i.Digest); ok {
+				remove, removed = append(remove, p), append(removed, i)
+				continue
+			}
 		}
-		remove, digests = append(remove, i), append(digests, i.Digest)
+		r.Spared++
 	}
-	if err := s.index.dropBlobs(digests...); err != nil {
+	if len(remove) == 0 {
+		return nil
+	}
+	if err := s.removeLeaving(remove); err != nil {
 		return err
 	}
-	for _, i := range remove {
-		if err := s.root.Remove(blobName(i.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	for _, i := range removed {
 		r.removed(i)
 	}
 	return nil
