@@ -57,17 +57,20 @@ type limitKey struct {
 // puller returns a client for one file. All of a stream share its limit, and none its
 // connections: a file that somebody waits for must not wait for others.
 func (m *Mirror) puller(s Stream) *Client {
-	if s.Limit == 0 {
-		return m.client.within(nil)
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := limitKey{s.Name, s.Limit}
 	if m.limits[key] == nil {
 		m.limits[key] = newLimit(s.Limit)
 	}
-	return m.client.within(m.limits[key])
+	c := m.client.within(m.limits[key])
+	c.opts.Attempts = min(c.opts.Attempts, pullAttempts)
+	return c
 }
+
+// pullAttempts bounds the tries at one upstream that bring nothing new: a client waits
+// for the next one, or to hear that there is none.
+const pullAttempts = 3
 
 // mayAsk returns ErrOffline, and why, for a stream whose upstream must not be asked.
 func (m *Mirror) mayAsk(s Stream) error {

@@ -102,22 +102,15 @@ func (d *daemon) refresh() {
 	}
 }
 
-// untoldSchedule is that of a stream which advertises all of upstream's and is in no
-// configuration, as the default stream.
-var untoldSchedule = mirror.Schedule{Every: time.Hour, Jitter: 5 * time.Minute}
-
 // schedule returns when a stream is synced by itself.
 func (d *daemon) schedule(configured *site.Site, st mirror.Stream) mirror.Schedule {
-	def, ok := configured.Stream(st.Name)
-	switch {
-	case d.offline || st.Offline:
+	if d.offline || st.Offline {
 		return mirror.Schedule{}
-	case ok:
-		return def.Schedule
-	case st.Advertise == mirror.AdvertiseAll:
-		return untoldSchedule
 	}
-	return mirror.Schedule{}
+	if def, ok := configured.Stream(st.Name); ok {
+		return def.Schedule
+	}
+	return usualSchedule(st)
 }
 
 // unreadable returns the streams that were served before, are not among those that

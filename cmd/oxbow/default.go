@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"oxbow/cache"
 	"oxbow/mirror"
@@ -63,4 +64,14 @@ func somebodyTold(p place) (bool, error) {
 	defer files.Close()
 	names, err := files.Streams()
 	return len(names) > 0, err
+}
+
+// usualSchedule returns when a stream that is in no configuration is synced by itself:
+// by command only, but for one like the default stream, which advertises all of
+// upstream's as it is now.
+func usualSchedule(s mirror.Stream) mirror.Schedule {
+	if s.Advertise == mirror.AdvertiseAll {
+		return mirror.Schedule{Every: time.Hour, Jitter: 5 * time.Minute}
+	}
+	return mirror.Schedule{}
 }

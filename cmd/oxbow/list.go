@@ -72,7 +72,7 @@ func definitions(p place) ([]definition, error) {
 	stored, unreadable := mirror.Streams(files)
 	for _, s := range stored {
 		if _, configured := p.site.Stream(s.Name); !configured {
-			all = append(all, definition{site.Stream{Stream: s}, false})
+			all = append(all, definition{site.Stream{Stream: s, Schedule: usualSchedule(s)}, false})
 		}
 	}
 	slices.SortFunc(all, func(a, b definition) int { return strings.Compare(a.Name, b.Name) })

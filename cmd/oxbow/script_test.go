@@ -88,6 +88,7 @@ type world struct {
 	tree   *streamstest.Tree
 	before *streamstest.Tree // the day before
 	up     *streamstest.Upstream
+	server *httptest.Server
 	jobs   map[string]*job
 }
 
@@ -106,6 +107,7 @@ func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*w
 //	upstream mend PATH     the file is whole again
 //	upstream fault NAME    go wrong as faults says; "none" ends it, also for
 //	                       requests that hang
+//	upstream stop          there is none any more
 //	upstream hits PATH N   fail unless PATH was asked for N times since the last such line
 //	upstream await PATH [N] wait until PATH was asked for N times, or once
 func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -142,6 +144,8 @@ func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 		if fault == nil {
 			w.up.Release()
 		}
+	case "stop":
+		w.server.Close()
 	case "hits":
 		if got := strconv.Itoa(w.up.Hits(operand)); got != args[2] {
 			ts.Fatalf("%s was asked for %s times, want %s", operand, got, args[2])
@@ -170,13 +174,13 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 		ts.Check(os.WriteFile(ts.MkAbs("upstream.gpg"), w.tree.Keyring(), 0o644))
 	}
 	w.up = streamstest.NewUpstream(w.tree)
-	server := httptest.NewServer(http.StripPrefix(demoPath, w.up))
+	w.server = httptest.NewServer(http.StripPrefix(demoPath, w.up))
 	ts.Defer(func() {
 		w.up.Release()
-		server.Close()
+		w.server.Close()
 	})
-	ts.Setenv("UPSTREAM", server.URL+demoPath)
-	ts.Setenv("SECRET_UPSTREAM", strings.Replace(server.URL, "://", "://us3r:s3cret@", 1)+demoPath)
+	ts.Setenv("UPSTREAM", w.server.URL+demoPath)
+	ts.Setenv("SECRET_UPSTREAM", strings.Replace(w.server.URL, "://", "://us3r:s3cret@", 1)+demoPath)
 }
 
 // configCommand writes oxbow.yaml for a server on a free port of 127.0.0.1, with the
@@ -185,6 +189,7 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 //	config         that stream, every hour
 //	config more    and another one, second, of all that upstream has
 //	config wider   with a second selection, which matches nothing
+//	config offline all of that upstream, which is never asked
 //	config bad     with a key that is none
 //	config closed  served by TLS to who shows a token
 func configCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -212,6 +217,9 @@ streams:
     select: %s
     sync: {every: 1h}
 `, serve, ts.Getenv("UPSTREAM"), wanted)
+	if kind == "offline" {
+		text = strings.NewReplacer("    select: "+wanted+"\n", "", "sync: {every: 1h}", "offline: true").Replace(text)
+	}
 	if kind == "more" {
 		text += fmt.Sprintf("  - {name: second, upstream: %s, keyring: upstream.gpg, path: /second/, advertise: selected, sync: {at: \"03:15\"}}\n", ts.Getenv("UPSTREAM"))
 	}
