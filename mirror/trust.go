@@ -54,6 +54,16 @@ func (s Stream) CheckKeyring() error {
 	return err
 }
 
+// Keys returns the public keys that upstream may sign with now, as a binary keyring; it
+// is empty where none are asked for.
+func (s Stream) Keys() ([]byte, error) {
+	t, err := s.trust()
+	if err != nil || t.keyring == nil {
+		return nil, err
+	}
+	return t.keyring.Public()
+}
+
 func readDistKeyring() ([]byte, error) {
 	for _, name := range distKeyrings {
 		data, err := os.ReadFile(name)

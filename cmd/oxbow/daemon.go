@@ -146,11 +146,28 @@ func (d *daemon) announce(st mirror.Stream) {
 	}
 }
 
-// keyring returns what clients check signatures with. No key is needed to serve
-// what was signed before.
+// keyring returns what clients check signatures with: the site's keys, and those of
+// the upstreams whose documents are served as they are. No key is needed to serve what
+// was signed before.
 func (d *daemon) keyring() []byte {
 	ring, err := mirror.Keyring(d.o.store.Files())
-	if err != nil {
+	failed := []error{err}
+	added := map[string]bool{}
+	for _, served := range *d.served.Load() {
+		if served.View != cache.Upstream {
+			continue
+		}
+		st, err := d.o.mirror.Stream(served.Name)
+		var keys []byte
+		if err == nil {
+			keys, err = st.Keys()
+		}
+		failed = append(failed, err)
+		if !added[string(keys)] {
+			ring, added[string(keys)] = append(ring, keys...), true
+		}
+	}
+	if err := errors.Join(failed...); err != nil {
 		d.log.Error("the keyring is not complete", "reason", err)
 	}
 	return ring

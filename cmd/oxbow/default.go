@@ -46,7 +46,10 @@ func defaultStream(p place, log *slog.Logger) (*mirror.Stream, error) {
 			return nil, fmt.Errorf("%s: cannot use %s: %w", keyringEnv, file, err)
 		}
 	}
-	return &s, s.CheckKeyring()
+	if err := s.CheckKeyring(); err != nil {
+		return nil, &hinted{err, keyringEnv + " names the file of another; a configuration file says what else to serve"}
+	}
+	return &s, nil
 }
 
 // somebodyTold reports whether somebody said what to serve, or that nothing is to be asked for.

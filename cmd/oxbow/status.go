@@ -68,13 +68,13 @@ func mirrorStatus(c *cli.Context) error {
 	if c.Bool("json") {
 		return errors.Join(printJSON(c.App.Writer, found), unreadable)
 	}
-	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "AGE", "FILES", "SIZE", "KEPT", "ADVERTISE", "NEXT RUN", "LAST SYNC")
+	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "PUBLISHED", "AGE", "FILES", "SIZE", "KEPT", "NEXT RUN", "LAST SYNC")
 	for _, st := range found {
 		snapshot := "-"
 		if st.Snapshot != "" {
 			snapshot = st.Snapshot[:12]
 		}
-		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, st.Advertise, nextRun(st, now), lastSync(st))
+		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, nextRun(st, now), lastSync(st))
 	}
 	return errors.Join(t.flush(), unreadable)
 }
