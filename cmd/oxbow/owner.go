@@ -44,7 +44,7 @@ func own(p place, open opening, log *slog.Logger) (*owner, error) {
 	if err := becomeUserOf(p.dir); err != nil {
 		return nil, err
 	}
-	store, err := open(p.dir, &cache.Options{Owner: commandLine(os.Args), Reserve: p.site.Store.Reserve, Log: log})
+	store, err := open(p.dir, &cache.Options{Owner: commandLine(os.Args), Reserve: p.site.Store.Reserve, CacheLimit: p.site.Store.CacheLimit, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ type EffectiveSync struct {
 func (s *Site) Effective() Effective {
 	e := Effective{File: s.File, Streams: []EffectiveStream{}}
 	e.Store.Path = cmp.Or(s.Store.Path, DefaultStore)
-	e.Store.CacheLimit = s.Store.CacheLimit
+	e.Store.CacheLimit = max(cmp.Or(s.Store.CacheLimit, cache.DefaultCacheLimit), 0)
 	e.Store.Reserve = max(cmp.Or(s.Store.Reserve, cache.DefaultReserve), 0)
 	e.Serve.Listen = cmp.Or(s.Serve.Listen, DefaultListen)
 	e.Serve.TLS.Cert, e.Serve.TLS.Key = s.Serve.TLS.Cert, s.Serve.TLS.Key

@@ -50,7 +50,7 @@ type Site struct {
 type Store struct {
 	Path       string // absolute; "" is not said
 	Reserve    int64  // bytes, as cache.Options has it: 0 is not said, -1 is none
-	CacheLimit int64  // bytes of what is pulled through; 0 is none
+	CacheLimit int64  // bytes of what is pulled through, as cache.Options has it: 0 is not said, -1 is none
 }
 
 // Serve says how the streams are served.
@@ -151,6 +151,10 @@ func (r *reader) store(v value) Store {
 			s.Reserve = -1
 		}
 	}
-	s.CacheLimit, _ = r.size(m["cache_limit"], "50GiB")
+	if n, ok := r.size(m["cache_limit"], "50GiB"); ok {
+		if s.CacheLimit = n; n == 0 {
+			s.CacheLimit = -1
+		}
+	}
 	return s
 }
