@@ -30,7 +30,8 @@ type daemon struct {
 	o         *owner
 	log       *slog.Logger
 	ln        net.Listener
-	base      string // URL of the front end
+	forward   net.Listener // of the forward proxy; nil: there is none
+	base      string       // URL of the front end
 	front     front
 	scheduler *mirror.Scheduler
 	offline   bool // no upstream is asked
@@ -78,6 +79,14 @@ func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
 	return d
 }
 
+// close gives up the listeners of a daemon that does not run.
+func (d *daemon) close() error {
+	if d.forward == nil {
+		return d.ln.Close()
+	}
+	return errors.Join(d.ln.Close(), d.forward.Close())
+}
+
 // refresh finds out anew which streams there are to serve and to sync. One that
 // cannot be read keeps no other from it.
 func (d *daemon) refresh() {
@@ -92,7 +101,7 @@ func (d *daemon) refresh() {
 	schedules := make(map[string]mirror.Schedule, len(all))
 	configured := d.site.Load()
 	for i, st := range all {
-		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: d.o.mirror.View(st)}
+		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, Upstream: st.Upstream, View: d.o.mirror.View(st)}
 		schedules[st.Name] = d.schedule(configured, st)
 	}
 	d.served.Store(&served)
@@ -122,7 +131,7 @@ func (d *daemon) unreadable(readable []mirror.Stream) (kept []mirror.Stream) {
 			continue
 		}
 		if _, err := d.o.mirror.Stream(was.Name); err != nil && !errors.Is(err, mirror.ErrNoStream) {
-			kept = append(kept, mirror.Stream{Name: was.Name, Path: was.Path, Also: was.Also})
+			kept = append(kept, mirror.Stream{Name: was.Name, Path: was.Path, Also: was.Also, Upstream: was.Upstream})
 		}
 	}
 	return kept
@@ -189,6 +198,9 @@ func (d *daemon) greet() {
 		d.log.Info("offline: no upstream is asked")
 	}
 	d.log.Info("listening", "address", d.ln.Addr().String(), "keyring", d.base+"/-/keyring.gpg")
+	if d.forward != nil {
+		d.log.Info("listening as a forward proxy", "address", d.forward.Addr().String(), "http_proxy", "http://"+reachable(d.forward.Addr())+"/")
+	}
 }
 
 // serve serves until ctx ends. A signal is the way to end it, and no error.
@@ -213,6 +225,7 @@ func (d *daemon) run(ctx context.Context) error {
 		Keyring:     d.keyring,
 		Pull:        d.o.mirror.Pull,
 		Refresh:     d.o.mirror.Refresh,
+		Allowed:     func() []proxy.Allowed { return d.site.Load().Serve.Forward.Allow },
 		Certificate: d.front.certificate,
 		Tokens:      d.front.tokens,
 		Metrics:     d.front.metrics,
@@ -223,6 +236,9 @@ func (d *daemon) run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
 	defer cutAtSecond(running, srv)()
 	g.Go(func() error { return srv.Serve(running, d.ln) })
+	if d.forward != nil {
+		g.Go(func() error { return srv.ServeForward(running, d.forward) })
+	}
 	for _, beside := range []func(context.Context){
 		func(ctx context.Context) { _ = d.scheduler.Run(ctx) }, // that ctx ended
 		func(ctx context.Context) { watch(ctx, d.alive) },

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,12 +187,14 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 // configCommand writes oxbow.yaml for a server on a free port of 127.0.0.1, with the
 // stream stable, and names it in OXBOW_CONFIG in the place of OXBOW_STORE:
 //
-//	config         that stream, every hour
-//	config more    and another one, second, of all that upstream has
-//	config wider   with a second selection, which matches nothing
-//	config offline all of that upstream, which is never asked
-//	config bad     with a key that is none
-//	config closed  served by TLS to who shows a token
+//	config           that stream, every hour
+//	config more      and another one, second, of all that upstream has
+//	config wider     with a second selection, which matches nothing
+//	config offline   all of that upstream, which is never asked
+//	config bad       with a key that is none
+//	config closed    served by TLS to who shows a token
+//	config forward   with a forward proxy
+//	config allowing  with one that allows upstream's host
 func configCommand(ts *testscript.TestScript, _ bool, args []string) {
 	var kind string
 	if len(args) > 0 {
@@ -202,6 +205,15 @@ func configCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs("tokens"), []byte("0123456789abcdef\n"), 0o600))
 		writeCertificate(ts)
 		serve = "{listen: \"127.0.0.1:0\", tls: {cert: cert.pem, key: key.pem}, token_file: tokens}"
+	}
+	if kind == "forward" || kind == "allowing" {
+		allow := ""
+		if kind == "allowing" {
+			up, err := url.Parse(ts.Getenv("UPSTREAM"))
+			ts.Check(err)
+			allow = strconv.Quote(up.Host)
+		}
+		serve = fmt.Sprintf("{listen: \"127.0.0.1:0\", forward_proxy: {listen: \"127.0.0.1:0\", allow: [%s]}}", allow)
 	}
 	wanted := "release=noble arch=amd64"
 	if kind == "wider" {
@@ -321,15 +333,23 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	worldOf(ts).jobs[args[0]] = j
 }
 
-var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
+var (
+	listening  = regexp.MustCompile(`msg=listening address=(\S+)`)
+	forwarding = regexp.MustCompile(`msg="listening as a forward proxy" address=(\S+)`)
+)
 
 // urlCommand waits until a started server listens and sets a variable to its
-// URL, and VARIABLE_ADDRESS to its address: url NAME VARIABLE.
+// URL, and VARIABLE_ADDRESS to its address: url NAME VARIABLE. With "forward"
+// after that it is the forward proxy's.
 func urlCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := worldOf(ts).jobs[args[0]]
 	var found []string
+	line := listening
+	if len(args) > 2 {
+		line = forwarding
+	}
 	err := until(func() bool {
-		found = listening.FindStringSubmatch(j.stderr.String())
+		found = line.FindStringSubmatch(j.stderr.String())
 		return found != nil
 	})
 	if err != nil {

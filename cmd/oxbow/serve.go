@@ -74,12 +74,9 @@ func serve(c *cli.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
-		return &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with --listen"}
-	}
+	ln, err := listenAt(c.Context, addr, "--listen")
 	if err != nil {
-		return fmt.Errorf("cannot serve: %w", err)
+		return err
 	}
 	if untold != nil {
 		if err := o.mirror.Define(*untold); err != nil {
@@ -88,12 +85,29 @@ func serve(c *cli.Context) (err error) {
 	}
 	d := newDaemon(o, ln, f, p.site)
 	d.offline = p.offline
+	if at := p.site.Serve.Forward.Listen; at != "" {
+		if d.forward, err = listenAt(c.Context, at, "serve.forward_proxy.listen"); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+	}
 	d.hangups = hangups
 	d.reread = func() (place, error) { return placeOf(c) }
 	if err := o.listen(control.Serving); err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(err, d.close())
 	}
 	return d.serve(c.Context)
+}
+
+// listenAt accepts connections at an address that a flag or a key says.
+func listenAt(ctx context.Context, addr, by string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
+		return nil, &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with " + by}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve: %w", err)
+	}
+	return ln, nil
 }
 
 // listenAddress is where the front end listens: flag before environment before file

@@ -36,8 +36,12 @@ type EffectiveServe struct {
 		Cert string `json:"cert"`
 		Key  string `json:"key"`
 	} `json:"tls"`
-	TokenFile string `json:"token_file"`
-	OnFailure string `json:"on_failure"`
+	TokenFile    string `json:"token_file"`
+	OnFailure    string `json:"on_failure"`
+	ForwardProxy struct {
+		Listen string   `json:"listen"` // "": there is none
+		Allow  []string `json:"allow"`
+	} `json:"forward_proxy"`
 }
 
 // EffectiveStream is a stream of the file.
@@ -75,6 +79,10 @@ func (s *Site) Effective() Effective {
 	e.Serve.Listen = cmp.Or(s.Serve.Listen, DefaultListen)
 	e.Serve.TLS.Cert, e.Serve.TLS.Key = s.Serve.TLS.Cert, s.Serve.TLS.Key
 	e.Serve.TokenFile, e.Serve.OnFailure = s.Serve.TokenFile, s.Serve.OnFailure
+	e.Serve.ForwardProxy.Listen, e.Serve.ForwardProxy.Allow = s.Serve.Forward.Listen, []string{}
+	for _, a := range s.Serve.Forward.Allow {
+		e.Serve.ForwardProxy.Allow = append(e.Serve.ForwardProxy.Allow, a.String())
+	}
 	for _, st := range s.Streams {
 		e.Streams = append(e.Streams, st.effective())
 	}
@@ -131,6 +139,7 @@ func (s *Site) Render() []byte {
 	line("  tls: {cert: %s, key: %s}", yamlText(e.Serve.TLS.Cert), yamlText(e.Serve.TLS.Key))
 	line("  token_file: %s", yamlText(e.Serve.TokenFile))
 	line("  on_failure: %s", yamlText(e.Serve.OnFailure))
+	line("  forward_proxy: {listen: %s, allow: %s}", yamlText(e.Serve.ForwardProxy.Listen), yamlList(e.Serve.ForwardProxy.Allow))
 	if len(e.Streams) == 0 {
 		line("streams: []")
 		return []byte(b.String())

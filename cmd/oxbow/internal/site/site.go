@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 
 	"oxbow/mirror"
+	"oxbow/proxy"
 )
 
 const (
@@ -59,6 +60,14 @@ type Serve struct {
 	TLS       TLS
 	TokenFile string // absolute; "": no token is asked of clients
 	OnFailure string // shell command line run after a scheduled sync that failed; "" is none
+	Forward   Forward
+}
+
+// Forward says where clients that have an http_proxy are served, and what they may reach
+// beside the streams.
+type Forward struct {
+	Listen string // HOST:PORT; "": nowhere
+	Allow  []proxy.Allowed
 }
 
 // TLS names the files of a certificate and its key: both, or none for plain
