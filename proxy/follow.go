@@ -98,7 +98,7 @@ func (r *follower) ahead() (int64, error) {
 func (r *follower) proven() error {
 	r.begin()
 	for {
-		err := r.f.proven(r.ctx, r, r.off, r.anew)
+		_, err := r.f.await(r.ctx, r, r.off, r.anew, nil)
 		if errors.Is(err, errAnew) && r.file == nil {
 			r.anew = r.f.begun()
 			continue
