@@ -265,6 +265,15 @@ func Streams(f *cache.Files) ([]Stream, error) {
 	return all, errors.Join(unreadable...)
 }
 
+// ReadStream returns the definition of a stream, or [ErrNoStream]. It needs no lock.
+func ReadStream(f *cache.Files, name string) (Stream, error) {
+	st, err := readState(f, name)
+	if err != nil {
+		return Stream{}, err
+	}
+	return st.Stream, nil
+}
+
 func readState(f *cache.Files, name string) (*state, error) {
 	data, err := f.ReadState(name)
 	if errors.Is(err, cache.ErrMiss) {
