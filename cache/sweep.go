@@ -146,7 +146,7 @@ type keepers struct {
 	blobs     map[Digest]bool
 }
 
-// keep finds the snapshots that are kept, by a chain or a pin, and the blobs
+// keep finds the snapshots that are kept, by the list of a stream or a pin, and the blobs
 // that they name.
 func (s *Store) keep(ctx context.Context) (*keepers, error) {
 	k := &keepers{make(map[Digest]bool), make(map[Digest]bool)}
@@ -155,7 +155,7 @@ func (s *Store) keep(ctx context.Context) (*keepers, error) {
 		return nil, err
 	}
 	for _, stream := range streams {
-		ids, err := s.files.chain(stream)
+		ids, err := s.files.kept(stream)
 		if err != nil {
 			return nil, err
 		}

@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -178,7 +177,7 @@ func TestSweepRefuses(t *testing.T) {
 	if err := s.root.Remove(manifestName("stable", first)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PlanSweep(t.Context()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := s.PlanSweep(t.Context()); !errors.Is(err, ErrNoSnapshot) {
 		t.Errorf("planned with a lost snapshot: %v", err)
 	}
 	overwrite(t, s, manifestName("stable", first), string(text))
