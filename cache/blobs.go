@@ -10,13 +10,24 @@ import (
 
 // Has reports whether the store has blob d: proven, and durable.
 func (s *Store) Has(d Digest) bool {
-	_, err := s.index.blob(d)
+	_, err := s.blob(d)
 	return err == nil
+}
+
+// blob is [index.blob], but for blobs that are being removed. So a lease that is taken before this is asked keeps what it finds.
+func (s *Store) blob(d Digest) (blobFacts, error) {
+	s.mu.Lock()
+	leaving := s.leaving[d]
+	s.mu.Unlock()
+	if leaving {
+		return blobFacts{}, ErrMiss
+	}
+	return s.index.blob(d)
 }
 
 // Blob opens blob d for reading. The error is an [ErrMiss] where the store does not have it.
 func (s *Store) Blob(d Digest) (*os.File, error) {
-	if _, err := s.index.blob(d); err != nil {
+	if _, err := s.blob(d); err != nil {
 		return nil, fmt.Errorf("cannot open blob %v in store %s: %w", d, s.dir, err)
 	}
 	return s.files.Blob(d)
@@ -67,7 +78,8 @@ func (in *Ingest) fill(data []byte) error {
 func aliasNote(key string) string { return "sum/" + key }
 
 // find returns an ExistsError if the store has what w wants, proven, be it durable yet or not; and nil if it has to be fetched.
-func (s *Store) find(ctx context.Context, w Want) error {
+// A blob that is found to be here only now is pulled if a pull asks for it.
+func (s *Store) find(ctx context.Context, w Want, pull bool) error {
 	d := w.SHA256
 	if d.IsZero() {
 		var ok bool
@@ -78,7 +90,7 @@ func (s *Store) find(ctx context.Context, w Want) error {
 	size, ok := s.size(d)
 	if !ok && !w.SHA256.IsZero() {
 		var err error
-		if size, ok, err = s.adopt(ctx, d); err != nil {
+		if size, ok, err = s.adopt(ctx, d, pull); err != nil {
 			return err
 		}
 	}
@@ -119,13 +131,13 @@ func (s *Store) size(d Digest) (int64, bool) {
 	if b != nil {
 		return b.Size, true
 	}
-	facts, err := s.index.blob(d)
+	facts, err := s.blob(d)
 	return facts.Size, err == nil
 }
 
 // adopt takes in a file that has the name of blob d but that the index does not know: a crash came between the two, or the index
 // is new. It is believed only after it was read whole and synced. What does not match is left for an ingest to replace.
-func (s *Store) adopt(ctx context.Context, d Digest) (size int64, ok bool, err error) {
+func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok bool, err error) {
 	s.landing.RLock()
 	defer s.landing.RUnlock()
 	if !s.disk.Exists(blobName(d)) {
@@ -150,7 +162,7 @@ func (s *Store) adopt(ctx context.Context, d Digest) (size int64, ok bool, err e
 	if err := s.disk.SyncDir(blobDir(d)); err != nil {
 		return 0, false, fmt.Errorf("cannot make blob %v durable: %w", d, err)
 	}
-	b := proven{Blob: Blob{d, h.n}, key: Want{SHA256: d}.key(), xxh64: h.xxh64.Sum64()}
+	b := proven{Blob: Blob{d, h.n}, key: Want{SHA256: d}.key(), xxh64: h.xxh64.Sum64(), pulled: pull}
 	if err := s.makeKnown(b); err != nil {
 		return 0, false, err
 	}

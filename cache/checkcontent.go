@@ -214,18 +214,44 @@ func (c *checker) extraRecords() {
 // facts looks for blobs that the index has and the files do not. Those that a
 // snapshot names are found missing elsewhere.
 func (c *checker) facts(ctx context.Context) error {
-	return c.s.index.scan(ctx, []byte{prefixBlob}, false, func(key, _ []byte) error {
+	var missing []Digest
+	err := c.s.index.scan(ctx, []byte{prefixBlob}, false, func(key, _ []byte) error {
 		d := Digest(key[1:])
 		if c.uses[d] != nil {
 			return nil
 		}
 		_, err := c.s.files.blobSize(d)
 		if errors.Is(err, ErrMiss) {
-			c.fault(Problem{Kind: IndexExtra, Digest: d, File: blobName(d), Detail: "the index has a blob that is not there", Remedy: remedyIndex})
+			missing = append(missing, d)
 			return nil
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	for _, d := range missing {
+		if _, err := c.s.index.blob(d); errors.Is(err, ErrMiss) {
+			continue // swept or evicted meanwhile
+		}
+		c.fault(Problem{Kind: IndexExtra, Digest: d, File: blobName(d), Detail: "the index has a blob that is not there", Remedy: remedyIndex})
+	}
+	return c.pulls(ctx)
+}
+
+// pulls looks for blobs that may be evicted and must not.
+func (c *checker) pulls(ctx context.Context) error {
+	all, err := c.s.index.pulls(ctx)
+	if err != nil {
+		return err
+	}
+	for d, f := range all {
+		if f.State == pullKept && c.uses[d] != nil {
+			c.fault(Problem{Kind: IndexExtra, Digest: d, File: blobName(d), Stream: c.uses[d].stream, Snapshot: c.uses[d].snapshot,
+				Path: c.uses[d].path, Detail: "the index has the blob as one that may be evicted", Remedy: remedyIndex})
+		}
+	}
+	return nil
 }
 
 func (c *checker) extra(stream string, id Digest, n int) {

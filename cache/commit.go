@@ -10,8 +10,9 @@ import (
 // proven is a blob whose bytes were read and found to be what its digest says.
 type proven struct {
 	Blob
-	key   string // of the ingest that it came by
-	xxh64 uint64 // computed by the reading that proved it
+	key    string // of the ingest that it came by
+	xxh64  uint64 // computed by the reading that proved it
+	pulled bool   // it is to be in the account of pulled blobs, unless it was here already
 }
 
 // staged is a small blob that is proven but not durable: its file is still in ingest/, or it moved and nothing more is certain.
@@ -83,7 +84,7 @@ func (in *Ingest) prove(ctx context.Context) (proven, error) {
 		return proven{}, err
 	}
 	b := Blob{in.sums.digest(), in.sums.n}
-	return proven{Blob: b, key: in.key, xxh64: in.sums.xxh64.Sum64()}, nil
+	return proven{Blob: b, key: in.key, xxh64: in.sums.xxh64.Sum64(), pulled: in.pull}, nil
 }
 
 // finish makes the file of a blob immutable, where openSmall did not do so.
@@ -150,15 +151,23 @@ func (in *Ingest) land(b proven) error {
 	return in.s.makeKnown(b)
 }
 
-// makeKnown puts durable blobs into the index.
+// makeKnown puts durable blobs into the index, and those that are pulled into the account. A pulled one that came meanwhile by
+// another sum is not: a snapshot may need it. It holds landing.
 func (s *Store) makeKnown(blobs ...proven) error {
-	facts := make(map[Digest]blobFacts, len(blobs))
+	facts, pulls := make(map[Digest]blobFacts, len(blobs)), make(map[Digest]pullFacts)
 	for _, b := range blobs {
 		facts[b.Digest] = blobFacts{Size: b.Size, XXH64: b.xxh64, Proven: s.opts.Now()}
+		if !b.pulled {
+			continue
+		}
+		if _, err := s.index.blob(b.Digest); errors.Is(err, ErrMiss) {
+			pulls[b.Digest] = pullFacts{Size: b.Size, Used: s.opts.Now()}
+		}
 	}
-	if err := s.index.putBlobs(facts); err != nil {
+	if err := s.index.putPulled(facts, pulls); err != nil {
 		return err
 	}
+	s.credit(pulls)
 	aliases := make(map[string][]byte)
 	for _, b := range blobs {
 		if b.key != (Want{SHA256: b.Digest}).key() {

@@ -28,6 +28,7 @@ func (s *Store) toServe(ctx context.Context, stream string) ([]Digest, error) {
 	if len(ids) == 0 {
 		return nil, lost
 	}
+	s.recount = true // nothing says whether the newest one's publication came so far that its blobs left the account
 	s.log.Warn("it is lost which snapshot of a stream is current, and the newest whole one takes its place",
 		"stream", stream, "snapshot", ids[0].String(), "reason", lost)
 	if err := s.disk.WriteFile(currentName(stream), encodeKept(ids), 0o644); err != nil {

@@ -100,3 +100,15 @@ func (x extents) total() (n int64) {
 	}
 	return n
 }
+
+// ahead returns how many bytes from off on are in x without a gap.
+func (x extents) ahead(off int64) int64 {
+	i, found := x.search(off)
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return 0
+	}
+	return max(x[i].end()-off, 0)
+}

@@ -63,31 +63,11 @@ func (x *index) blob(d Digest) (blobFacts, error) {
 
 // putBlobs makes blobs known, durably. They must be durable themselves.
 func (x *index) putBlobs(blobs map[Digest]blobFacts) error {
-	x.changing.RLock()
-	defer x.changing.RUnlock()
-	return x.write(func(b *batch) error {
-		for d, facts := range blobs {
-			if err := b.set(blobKey(d), facts.encode()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return x.putPulled(blobs, nil)
 }
 
 // dropBlobs makes blobs unknown, durably.
-func (x *index) dropBlobs(blobs ...Digest) error {
-	x.changing.RLock()
-	defer x.changing.RUnlock()
-	return x.write(func(b *batch) error {
-		for _, d := range blobs {
-			if err := b.delete(blobKey(d)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
+func (x *index) dropBlobs(blobs ...Digest) error { return x.leave(nil, blobs...) }
 
 func noteKey(key string) []byte { return append([]byte{prefixNote}, key...) }
 

@@ -57,6 +57,7 @@ const (
 	prefixBlob     = 'b' // digest → blobFacts
 	prefixEntry    = 'e' // stream 0 path 0 inverse sequence, kind → digest, size
 	prefixNote     = 'n' // key → value
+	prefixPull     = 'p' // digest → pullFacts
 	prefixSnapshot = 's' // stream 0 id → record
 	prefixWhole    = 'w' // nothing: the index was once made from the files to the end
 )
@@ -260,6 +261,14 @@ const batchRoom = 2000
 
 func (b *batch) set(key, value []byte) error {
 	if err := b.count(indexRoom); err != nil {
+		return err
+	}
+	return b.wb.Set(key, value)
+}
+
+// mark is set for who is on the way to free more.
+func (b *batch) mark(key, value []byte) error {
+	if err := b.count(leastRoom); err != nil {
 		return err
 	}
 	return b.wb.Set(key, value)

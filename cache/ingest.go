@@ -24,6 +24,8 @@ type Ingest struct {
 	s     *Store
 	want  Want
 	key   string
+	pull  bool          // what it brings is pulled
+	lease *Lease        // of a pull: on what it brings, until it is closed
 	epoch int           // s.epoch before the first write
 	done  chan struct{} // closed when the next may begin
 
@@ -66,10 +68,14 @@ func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 // is open, it waits for its end. It fails with an [*ExistsError] when the store has the content by then, and with a
 // [*NoSpaceError] when there is no room for what is missing. The ingest must be closed.
 func (s *Store) Begin(ctx context.Context, w Want) (*Ingest, error) {
-	if err := w.validate(); err != nil {
+	return s.beginIngest(ctx, &Ingest{want: w})
+}
+
+func (s *Store) beginIngest(ctx context.Context, in *Ingest) (*Ingest, error) {
+	if err := in.want.validate(); err != nil {
 		return nil, fmt.Errorf("cannot begin ingest: %w", err)
 	}
-	in := &Ingest{s: s, want: w, key: w.key(), done: make(chan struct{}), sums: newSums(w)}
+	in.s, in.key, in.done, in.sums = s, in.want.key(), make(chan struct{}), newSums(in.want)
 	if err := s.wait(ctx, in); err != nil {
 		return nil, fmt.Errorf("cannot begin ingest of %s: %w", in.key, err)
 	}
@@ -122,8 +128,11 @@ func (s *Store) unclaim(key string) {
 }
 
 func (in *Ingest) begin(ctx context.Context) error {
-	if err := in.s.find(ctx, in.want); err != nil {
+	if err := in.s.find(ctx, in.want, in.pull); err != nil {
 		return err
+	}
+	if in.pull {
+		in.s.evictOrWarn(0)
 	}
 	if err := in.openPart(); err != nil {
 		return in.s.full(err)
@@ -341,6 +350,9 @@ func (in *Ingest) closeFiles() {
 
 // Close ends the ingest. Without a Commit before, the partial download is kept for the next. After one it does nothing.
 func (in *Ingest) Close() error {
+	if in.lease != nil {
+		defer in.lease.Release()
+	}
 	in.hashing.Lock()
 	defer in.hashing.Unlock()
 	in.mu.Lock()

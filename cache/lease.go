@@ -2,9 +2,10 @@ package cache
 
 import "sync"
 
-// A Lease keeps blobs from being swept while a plan counts on them. It lives in memory: a plan ends with its process.
+// A Lease keeps blobs from being swept and evicted while a plan counts on them, or somebody reads them. It lives in memory: a
+// plan ends with its process.
 //
-// Add a digest before asking whether the store has it. Then either the sweep comes first and the answer is no, or the lease comes
+// Add a digest before asking whether the store has it. Then either the removal comes first and the answer is no, or the lease comes
 // first and the blob stays.
 type Lease struct {
 	s  *Store
@@ -47,12 +48,20 @@ func (l *Lease) Release() {
 		}
 	}
 	l.digests = nil
+	if l.s.overLimit() {
+		l.s.callEvictor() // what was leased may go now
+	}
 }
 
 // leased reports whether a sweep must leave blob d alone: a lease covers it, or it is on its way in.
 func (s *Store) leased(d Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.inUse(d)
+}
+
+// inUse is leased for who holds mu.
+func (s *Store) inUse(d Digest) bool {
 	if s.leases[d] > 0 {
 		return true
 	}

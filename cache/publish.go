@@ -53,17 +53,34 @@ func (s *Store) publish(ctx context.Context, m *Manifest) (Digest, error) {
 	if m.Parent != current {
 		return Digest{}, fmt.Errorf("%w: %v is current, not %v", ErrMoved, current, m.Parent)
 	}
-	if err := s.present(m); err != nil {
+	held, err := s.withhold(m)
+	if err != nil {
 		return Digest{}, err
 	}
-	if err := s.writeManifest(id, m); err != nil {
+	err = s.publishNew(ctx, id, m)
+	if sh := s.index.shelf(m.Stream); sh != nil && sh.kept[0].ID == id { // which may be so in spite of an error
+		s.promote(held)
+	} else {
+		s.giveBack(held)
+	}
+	if err != nil {
 		return Digest{}, err
+	}
+	return id, nil
+}
+
+func (s *Store) publishNew(ctx context.Context, id Digest, m *Manifest) error {
+	if err := s.present(m); err != nil {
+		return err
+	}
+	if err := s.writeManifest(id, m); err != nil {
+		return err
 	}
 	new, err := s.index.addSnapshot(ctx, id, m)
 	if err != nil {
-		return Digest{}, fmt.Errorf("cannot write the index: %w", err)
+		return fmt.Errorf("cannot write the index: %w", err)
 	}
-	return id, s.switchTo(new)
+	return s.switchTo(new)
 }
 
 // present makes sure that every blob that m names is in the store.
@@ -72,7 +89,7 @@ func (s *Store) present(m *Manifest) error {
 		if e.Kind == KindKnown {
 			continue
 		}
-		facts, err := s.index.blob(e.Digest)
+		facts, err := s.blob(e.Digest)
 		if err != nil {
 			return fmt.Errorf("%s %s (%v): %w", e.Kind, e.Path, e.Digest, err)
 		}

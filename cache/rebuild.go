@@ -23,7 +23,10 @@ func (s *Store) settle(ctx context.Context) error {
 			return fmt.Errorf("cannot make the index from the files: %w", err)
 		}
 	}
-	return s.shelve(ctx, s.index)
+	if err := s.shelve(ctx, s.index); err != nil {
+		return err
+	}
+	return s.openAccount(ctx, s.index)
 }
 
 // Rebuild makes the index anew from the files of the store, while the old one
@@ -44,7 +47,10 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		if err := s.fill(ctx, new, true); err != nil {
 			return err
 		}
-		return s.shelve(ctx, new)
+		if err := s.shelve(ctx, new); err != nil {
+			return err
+		}
+		return s.recredit(ctx, new)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot rebuild the index: %w", err)
@@ -55,21 +61,23 @@ func (s *Store) Rebuild(ctx context.Context) error {
 // fill makes the blobs known that manifests name and that are in the store,
 // and marks x as whole. Others are read only if they are to be proven: who
 // opens a store does not wait for that, and who asks for their content later
-// has them proven then.
+// has them proven then. Blobs that manifests only know are pulled, and were
+// used last when the account says, or else when they were written.
 func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
-	named, err := s.named(ctx)
+	named, asked, err := s.named(ctx)
 	if err != nil {
 		return err
 	}
-	blobs := make(map[Digest]blobFacts)
+	blobs, pulls := make(map[Digest]blobFacts), make(map[Digest]pullFacts)
 	known, others := 0, 0
 	flush := func(least int) error {
-		if len(blobs) < least {
+		if len(blobs)+len(pulls) < least {
 			return nil
 		}
 		known += len(blobs)
-		err := x.putBlobs(blobs)
+		err := x.putPulled(blobs, pulls)
 		clear(blobs)
+		clear(pulls)
 		return err
 	}
 	err = s.files.eachBlob(ctx, func(d Digest, size int64) error {
@@ -85,6 +93,9 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 			}
 		default:
 			others++
+		}
+		if _, proven := blobs[d]; !isNamed && (proven || !proveOthers) {
+			s.findPulled(d, asked, pulls)
 		}
 		return flush(batchRoom)
 	})
@@ -104,6 +115,18 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 	return x.setWhole()
 }
 
+// findPulled adds a blob that no manifest needs to pulls, if it is pulled.
+func (s *Store) findPulled(d Digest, asked map[Digest]bool, pulls map[Digest]pullFacts) {
+	s.mu.Lock()
+	p := s.pulled.get(d)
+	s.mu.Unlock()
+	if p != nil {
+		pulls[d] = p.facts()
+	} else if f, ok := s.found(d); ok && asked[d] {
+		pulls[d] = f
+	}
+}
+
 // proveOther adds a blob that nothing names to blobs, or removes it if it is
 // damaged.
 func (s *Store) proveOther(ctx context.Context, d Digest, blobs map[Digest]blobFacts) error {
@@ -119,23 +142,23 @@ func (s *Store) proveOther(ctx context.Context, d Digest, blobs map[Digest]blobF
 	return nil
 }
 
-// named returns the blobs that any manifest names, with their sizes. Blobs are
-// durable before a manifest that names them is, whether it became current or
-// not.
-func (s *Store) named(ctx context.Context) (map[Digest]int64, error) {
-	sizes := make(map[Digest]int64)
+// named returns the blobs that any manifest names, with their sizes, and those
+// that one only knows. The former are durable before a manifest that names them
+// is, whether it became current or not.
+func (s *Store) named(ctx context.Context) (sizes map[Digest]int64, known map[Digest]bool, err error) {
+	sizes, known = make(map[Digest]int64), make(map[Digest]bool)
 	streams, err := s.files.archived()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, stream := range streams {
 		ids, err := s.files.manifests(stream)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, id := range ids {
 			if err := context.Cause(ctx); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			m, err := s.files.Manifest(stream, id)
 			if err != nil {
@@ -143,13 +166,15 @@ func (s *Store) named(ctx context.Context) (map[Digest]int64, error) {
 				continue
 			}
 			for _, e := range m.Entries {
-				if e.Kind != KindKnown {
+				if e.Kind == KindKnown {
+					known[e.Digest] = true
+				} else {
 					sizes[e.Digest] = e.Size
 				}
 			}
 		}
 	}
-	return sizes, nil
+	return sizes, known, nil
 }
 
 // eachBlob calls visit with every file that is named like a blob, in the order

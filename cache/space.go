@@ -47,7 +47,17 @@ func (s *Store) onRoot(f func(fd int) error) error {
 
 // Room fails with a [*NoSpaceError] unless need more bytes can be ingested: beside the reserve, and beside what the running
 // ingests may still write.
+//
+// Pulled blobs that nobody uses give way, so they count as free.
 func (s *Store) Room(need int64) error {
+	err := s.room(need)
+	if e, ok := errors.AsType[*NoSpaceError](err); ok && e.lacking() <= s.evictable() {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) room(need int64) error {
 	space, err := s.Space()
 	if err != nil {
 		return err
@@ -58,12 +68,21 @@ func (s *Store) Room(need int64) error {
 	return nil
 }
 
-// promise sets need bytes aside for an ingest if there is room for them. What is written, or not needed any more, is taken from
-// s.promised by the ingest.
+// promise sets need bytes aside for an ingest if there is room for them, or eviction can make it. What is written, or not needed
+// any more, is taken from s.promised by the ingest.
 func (s *Store) promise(need int64) error {
+	err := s.tryPromise(need)
+	if e, ok := errors.AsType[*NoSpaceError](err); ok && e.lacking() <= s.evictable() {
+		s.evictOrWarn(e.lacking())
+		err = s.tryPromise(need)
+	}
+	return err
+}
+
+func (s *Store) tryPromise(need int64) error {
 	s.promising.Lock()
 	defer s.promising.Unlock()
-	if err := s.Room(need); err != nil {
+	if err := s.room(need); err != nil {
 		return err
 	}
 	s.promised.Add(need)
@@ -86,6 +105,9 @@ func (e *NoSpaceError) Error() string {
 	return fmt.Sprintf("no space left for store %s:%s %s free, %s of it in reserve: free some on its file system, or run `oxbow store sweep`",
 		e.Dir, need, sizeText(e.Free), sizeText(min(e.Free, e.Reserve)))
 }
+
+// lacking returns how many bytes more would do.
+func (e *NoSpaceError) lacking() int64 { return e.Need + e.Reserve - e.Free }
 
 // Is reports whether target is ErrNoSpace.
 func (e *NoSpaceError) Is(target error) bool { return target == ErrNoSpace }
@@ -169,7 +191,7 @@ func (s *Store) restoreBallast() {
 	if s.opts.Ballast == 0 {
 		return
 	}
-	if err := s.Room(s.opts.Ballast + indexRoom); err != nil {
+	if err := s.room(s.opts.Ballast + indexRoom); err != nil {
 		s.log.Warn("there is no room for the ballast", "store", s.dir, "reason", err)
 		return
 	}

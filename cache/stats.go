@@ -13,6 +13,8 @@ type Stats struct {
 	Bytes        int64 // of all blobs
 	Named        int   // blobs that kept snapshots name and that are here
 	NamedBytes   int64 // of these
+	Pulled       int   // of the others, those that kept snapshots know: they may be evicted
+	PulledBytes  int64 // of these
 	Streams      []StreamStats
 	Partials     int   // unfinished downloads
 	PartialBytes int64 // what they hold
@@ -31,16 +33,20 @@ type StreamStats struct {
 // and may be off by what changes meanwhile.
 func (f *Files) Stats(ctx context.Context) (*Stats, error) {
 	st := new(Stats)
-	named := make(map[Digest]bool)
+	named := make(map[Digest]bool) // false: known only
 	if err := f.streamStats(ctx, st, named); err != nil {
 		return nil, fmt.Errorf("cannot count what store %s holds: %w", f.dir, err)
 	}
 	err := f.eachBlob(ctx, func(d Digest, size int64) error {
 		st.Blobs++
 		st.Bytes += size
-		if named[d] {
+		switch needed, asked := named[d]; {
+		case needed:
 			st.Named++
 			st.NamedBytes += size
+		case asked:
+			st.Pulled++
+			st.PulledBytes += size
 		}
 		return nil
 	})
@@ -83,7 +89,13 @@ func (f *Files) streamStats(ctx context.Context, st *Stats, named map[Digest]boo
 				s.Current.Current = true
 			}
 			for _, e := range m.Entries {
-				if e.Kind == KindKnown || seen[e.Digest] {
+				if e.Kind == KindKnown {
+					if !named[e.Digest] {
+						named[e.Digest] = false
+					}
+					continue
+				}
+				if seen[e.Digest] {
 					continue
 				}
 				seen[e.Digest], named[e.Digest] = true, true

@@ -10,10 +10,11 @@ func TestStats(t *testing.T) {
 	shared := put(t, s, KindItem, "a", "12345")
 	twin := shared
 	twin.Path = "b"
-	publish(t, s, "candidate", shared, known("k", "not here"))
+	publish(t, s, "candidate", shared, known("k", "pulled 8"))
 	publish(t, s, "stable", shared, put(t, s, KindItem, "old", "123"))
 	id := publish(t, s, "stable", shared, twin, put(t, s, KindSite, "index", "12"))
 	ingest(t, s, []byte("unnamed"))
+	pull(t, s, []byte("pulled 8"))
 	flush(t, s)
 	in := begin(t, s, wantOf(content(1, 2<<20)))
 	if _, err := in.WriteAt(content(1, 2<<20)[:1<<20], 0); err != nil {
@@ -25,7 +26,7 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Blobs != 4 || got.Bytes != 17 || got.Named != 3 || got.NamedBytes != 10 || got.Partials != 1 || got.PartialBytes != 1<<20 {
+	if got.Blobs != 5 || got.Bytes != 25 || got.Named != 3 || got.NamedBytes != 10 || got.Pulled != 1 || got.PulledBytes != 8 || got.Partials != 1 || got.PartialBytes != 1<<20 {
 		t.Errorf("got %+v", got)
 	}
 	if len(got.Streams) != 2 {

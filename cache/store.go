@@ -65,6 +65,9 @@ type Options struct {
 	// Ballast is the size in bytes of the file that is given up when the disk is full. If zero, it is 128 MiB; if negative,
 	// there is none.
 	Ballast int64
+	// CacheLimit bounds the bytes of the pulled blobs: those that came by [Store.BeginPull] and that no kept snapshot needs. If
+	// zero, it is 50 GiB; if negative, there is none. [Store.SetCacheLimit] changes it.
+	CacheLimit int64
 	// Now is the clock. If nil, [time.Now] is used.
 	Now func() time.Time
 	// Log is told what an operator should know. If nil, nothing is logged.
@@ -73,6 +76,9 @@ type Options struct {
 
 // DefaultReserve is [Options].Reserve where that is zero.
 const DefaultReserve = 2 << 30
+
+// DefaultCacheLimit is [Options].CacheLimit where that is zero.
+const DefaultCacheLimit = 50 << 30
 
 const defaultBallast = 128 << 20
 
@@ -86,6 +92,7 @@ func (o *Options) withDefaults() Options {
 	}
 	v.Reserve = orDefault(v.Reserve, DefaultReserve)
 	v.Ballast = orDefault(v.Ballast, defaultBallast)
+	v.CacheLimit = orDefault(v.CacheLimit, DefaultCacheLimit)
 	if v.Now == nil {
 		v.Now = time.Now
 	}
@@ -127,12 +134,21 @@ type Store struct {
 	promising sync.Mutex
 	promised  atomic.Int64 // bytes that running ingests may still write
 
+	recount bool // set while the store is opened: the account may hold what a snapshot needs
+
+	// tending is the goroutine that evicts and saves times of use; stop ends it, due calls for an eviction.
+	tending sync.WaitGroup
+	stop    chan struct{} // nil: it was not started
+	due     chan struct{}
+
 	// mu guards what follows, and is never held during I/O.
 	mu      sync.Mutex
 	running map[string]*Ingest // by key: at most one ingest of one content
 	staged  map[Digest]*staged // proven small blobs that wait for Flush
 	leases  map[Digest]int     // how many leases count on it
-	epoch   int                // how many syncs of the whole file system have failed
+	leaving map[Digest]bool    // blobs that are being removed: they are not here any more
+	pulled  account
+	epoch   int // how many syncs of the whole file system have failed
 }
 
 // Files is the read-only view of a store. It reads files only, needs no lock, and so works beside the process that owns the store.
@@ -192,6 +208,9 @@ func newStore(dir string, o *Options) (*Store, error) {
 		running:  make(map[string]*Ingest),
 		staged:   make(map[Digest]*staged),
 		leases:   make(map[Digest]int),
+		leaving:  make(map[Digest]bool),
+		pulled:   newAccount(opts.CacheLimit),
+		due:      make(chan struct{}, 1),
 	}, nil
 }
 
@@ -288,6 +307,10 @@ func (s *Store) openRest() (err error) {
 	if err := s.settle(context.Background()); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
+	stop := make(chan struct{})
+	s.stop = stop
+	s.tending.Go(func() { s.tend(stop) })
+	s.callEvictor()
 	return nil
 }
 
@@ -330,6 +353,12 @@ func (s *Store) makeLayout() error {
 // altogether: the next owner finds their bytes among the partial downloads.
 func (s *Store) Close() error {
 	var errs []error
+	if s.stop != nil {
+		close(s.stop)
+		s.stop = nil
+		s.tending.Wait()
+		s.saveUses()
+	}
 	if s.index != nil {
 		errs = append(errs, s.index.close())
 	}

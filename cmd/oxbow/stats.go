@@ -18,6 +18,8 @@ type statsView struct {
 	Bytes        int64             `json:"bytes"`
 	Named        int               `json:"named"` // of the blobs, those that a kept snapshot names
 	NamedBytes   int64             `json:"named_bytes"`
+	Pulled       int               `json:"pulled"` // of the others, those that were pulled through and may be evicted
+	PulledBytes  int64             `json:"pulled_bytes"`
 	Partials     int               `json:"partials"` // unfinished downloads
 	PartialBytes int64             `json:"partial_bytes"`
 	Streams      []streamStatsView `json:"streams"`
@@ -54,13 +56,13 @@ func storeStats(c *cli.Context) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s, %s; named by a snapshot: %d, %s; %s, %s\n", counted(st.Blobs, "blob"), iec(st.Bytes),
-		st.Named, iec(st.NamedBytes), counted(st.Partials, "partial download"), iec(st.PartialBytes))
+	_, err = fmt.Fprintf(c.App.Writer, "%s, %s; named by a snapshot: %d, %s; pulled: %d, %s; %s, %s\n", counted(st.Blobs, "blob"), iec(st.Bytes),
+		st.Named, iec(st.NamedBytes), st.Pulled, iec(st.PulledBytes), counted(st.Partials, "partial download"), iec(st.PartialBytes))
 	return err
 }
 
 func viewStats(st *cache.Stats) statsView {
-	v := statsView{st.Blobs, st.Bytes, st.Named, st.NamedBytes, st.Partials, st.PartialBytes, []streamStatsView{}}
+	v := statsView{st.Blobs, st.Bytes, st.Named, st.NamedBytes, st.Pulled, st.PulledBytes, st.Partials, st.PartialBytes, []streamStatsView{}}
 	for _, s := range st.Streams {
 		v.Streams = append(v.Streams, streamStatsView{s.Name, s.Snapshots, s.Current.ID.String(), s.Blobs, s.Bytes})
 	}

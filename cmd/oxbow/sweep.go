@@ -49,7 +49,7 @@ func storeSweep(c *cli.Context) error {
 type sweepWork struct{ DryRun, JSON bool }
 
 func (w *sweepWork) do(ctx context.Context, o *owner, out *screen) error {
-	plan, err := o.store.PlanSweep(ctx)
+	plan, err := o.store.PlanSweep(ctx, cache.SweepOptions{})
 	if err != nil {
 		return err
 	}
