@@ -136,15 +136,11 @@ func (s *Store) size(d Digest) (int64, bool) {
 }
 
 // adopt takes in a file that has the name of blob d but that the index does not know: a crash came between the two, or the index
-// is new. It is believed only after it was read whole and synced. What does not match is left for an ingest to replace.
+// is new. It is believed only after it was read whole and synced. What does not match is left for an ingest to replace. The
+// caller is the ingest of d, for whose sake nobody removes the file.
 func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok bool, err error) {
-	s.landing.RLock()
-	defer s.landing.RUnlock()
-	if !s.disk.Exists(blobName(d)) {
-		return 0, false, nil
-	}
-	f, err := s.root.Open(blobName(d))
-	if err != nil {
+	f, err := s.openUnknown(d)
+	if f == nil || err != nil {
 		return 0, false, err
 	}
 	defer f.Close()
@@ -156,6 +152,8 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 		s.log.Warn("a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d)
 		return 0, false, nil
 	}
+	s.landing.RLock()
+	defer s.landing.RUnlock()
 	if err := s.disk.Sync(f); err != nil {
 		return 0, false, fmt.Errorf("cannot make blob %v durable: %w", d, err)
 	}
@@ -167,6 +165,16 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 		return 0, false, err
 	}
 	return h.n, true, nil
+}
+
+// openUnknown returns nil where there is no file. It waits for a removal that began before the caller's ingest.
+func (s *Store) openUnknown(d Digest) (*os.File, error) {
+	s.landing.RLock()
+	defer s.landing.RUnlock()
+	if !s.disk.Exists(blobName(d)) {
+		return nil, nil
+	}
+	return s.root.Open(blobName(d))
 }
 
 // hash reads all of r into h, which does not fail.

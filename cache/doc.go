@@ -34,6 +34,17 @@
 // only what is proven leaves ingest/. A large blob is then synced by itself: its bytes, its new name, its entry in the index.
 // Small ones wait for [Store.Flush], where thousands share one sync. Until then, and wherever a sync fails, [Store.Has] says no.
 //
+// # What is pulled
+//
+// A blob that came by [Store.BeginPull], and that no kept snapshot needs, is pulled: snapshots know it at most. All pulled ones
+// together keep within a limit, beside what is on its way; the least recently used go first, and none that is leased. A
+// publication takes those out of the account that its snapshot needs, before it is current; a sweep puts those in that snapshots
+// no longer need, and removes those that none even knows, since nobody can ask for them. The index holds the account. Without
+// it, the files that snapshots only know are pulled, and were used last when they were written.
+//
+// An eviction is a deletion like others: the index first, the file then. Before, the index notes what is to go, so that the next
+// owner removes what a crash has left.
+//
 // # What a crash leaves
 //
 // What was being fetched stays in ingest/ with a record of the extents that are there, of which at most 1 MiB for each writer is
@@ -42,7 +53,8 @@
 //
 // # Full disk
 //
-// [Store.Begin] refuses what would eat into the reserve, counting what the running ingests may still write. When the disk is full
+// [Store.Begin] refuses what would eat into the reserve, counting what the running ingests may still write; pulled blobs are
+// evicted before it does. When the disk is full
 // all the same, the ballast is given up so that the owner can go on serving and sweeping, and nothing is written to the index
 // without room: Badger would not survive it.
 package cache

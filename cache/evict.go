@@ -5,8 +5,8 @@ import (
 	"io/fs"
 )
 
-// evictAtOnce is how many blobs are removed while ingest waits.
-const evictAtOnce = 100
+// evictAtOnce is how many blobs are removed while what has landed waits to be named: large files take some milliseconds each.
+const evictAtOnce = 20
 
 // credit lists blobs as pulled. The index says so already.
 func (s *Store) credit(pulls map[Digest]pullFacts) {
@@ -18,10 +18,11 @@ func (s *Store) credit(pulls map[Digest]pullFacts) {
 	}
 }
 
-// incoming returns what the running pulls may bring, but for those that are too large to make room for. The caller holds mu.
+// incoming returns what the running pulls may bring, but for those that are too large to make room for, and those that have just
+// brought it. The caller holds mu.
 func (s *Store) incoming() (n int64) {
 	for _, in := range s.running {
-		if size := in.want.bound(); in.pull && !s.pulled.tooLarge(size) {
+		if size := in.want.bound(); in.pull && !s.pulled.tooLarge(size) && s.pulled.get(in.want.SHA256) == nil {
 			n += size
 		}
 	}
@@ -147,12 +148,14 @@ func (s *Store) removeLeaving(blobs []*pulled) error {
 	defer s.stay(blobs)
 	pulls := make(map[Digest]pullFacts)
 	digests := make([]Digest, len(blobs))
+	s.mu.Lock()
 	for i, p := range blobs {
 		digests[i] = p.digest
-		if s.isPulled(p.digest) {
-			pulls[p.digest] = p.facts()
+		if s.pulled.get(p.digest) != nil {
+			pulls[p.digest] = pullFacts{State: pullLeaving, Size: p.size, Used: p.used}
 		}
 	}
+	s.mu.Unlock()
 	if err := s.index.leave(pulls, digests...); err != nil {
 		return err
 	}

@@ -84,13 +84,13 @@ func (x *index) putPulled(blobs map[Digest]blobFacts, pulls map[Digest]pullFacts
 	})
 }
 
-// leave makes blobs unknown as dropBlobs does. For those that are pulled it notes before that their files are to go.
+// leave makes blobs unknown as dropBlobs does. For those that are pulled it notes before, as pulls says, that their files
+// are to go.
 func (x *index) leave(pulls map[Digest]pullFacts, blobs ...Digest) error {
 	x.changing.RLock()
 	defer x.changing.RUnlock()
 	return x.write(func(b *batch) error {
 		for d, facts := range pulls {
-			facts.State = pullLeaving
 			if err := b.mark(pullKey(d), facts.encode()); err != nil {
 				return err
 			}

@@ -119,10 +119,14 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 func (s *Store) findPulled(d Digest, asked map[Digest]bool, pulls map[Digest]pullFacts) {
 	s.mu.Lock()
 	p := s.pulled.get(d)
-	s.mu.Unlock()
 	if p != nil {
 		pulls[d] = p.facts()
-	} else if f, ok := s.found(d); ok && asked[d] {
+	}
+	s.mu.Unlock()
+	if p != nil || !asked[d] {
+		return
+	}
+	if f, ok := s.found(d); ok {
 		pulls[d] = f
 	}
 }

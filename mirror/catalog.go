@@ -19,10 +19,14 @@ type catalog struct {
 	index    *streams.Index
 	lists    []list // in the order of the index; nil until they are read
 
+	// family are the unsigned forms of these documents, and their detached
+	// signatures, where they are published as well.
+	family []document
+
 	// warnings say what of the metadata was passed over.
 	warnings []string
-	// unsettled is set when index and lists went on contradicting each other:
-	// they may be put right under the same index.
+	// unsettled is set when index and lists, or the signed and the unsigned family,
+	// went on contradicting each other: they may be put right under the same index.
 	unsettled bool
 }
 
@@ -78,6 +82,15 @@ func (c *catalog) dates() (index time.Time, lists map[string]time.Time) {
 		lists[li.products.ContentID], _ = streams.ParseTime(li.products.Updated)
 	}
 	return index, lists
+}
+
+// documents returns upstream's documents, those that were verified first.
+func (c *catalog) documents() []document {
+	all := []document{c.indexDoc}
+	for _, li := range c.lists {
+		all = append(all, li.document)
+	}
+	return append(all, c.family...)
 }
 
 // sameIndex reports whether two catalogs have the index from the same place and

@@ -17,6 +17,10 @@ type Event struct {
 	Snapshot string // the current one afterwards, as far as known
 	Changed  bool   // whether it is a new one
 	Fetched  Amount
+
+	// Refresh: it was one of [Mirror.Refresh], which is told of only if something
+	// changed, and leaves what is wanted beforehand to the next sync.
+	Refresh bool
 }
 
 // newEvent is the end, at that time, of a sync with this outcome.

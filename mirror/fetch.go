@@ -46,7 +46,7 @@ func (c *Client) Fetch(ctx context.Context, sources []string, in *cache.Ingest, 
 	if size < 0 {
 		return cache.Blob{}, errors.New("cannot fetch a file of unknown size")
 	}
-	f := &fetching{c: c, in: in, size: size, report: o.Progress, corrupt: o.Corrupt, followed: o.Next != nil, mixed: in.Resumed()}
+	f := &fetching{c: c, in: in, size: size, report: o.Progress, corrupt: o.Corrupt, next: o.Next, mixed: in.Resumed()}
 	f.held.Store(size)
 	for _, e := range in.Missing() {
 		f.held.Add(-e.Len)
@@ -84,10 +84,10 @@ type fetching struct {
 	report  func(int64)
 	corrupt func(error)
 
-	followed bool         // somebody reads the bytes as they land
-	held     atomic.Int64 // bytes that in has
-	mixed    bool         // what in has is not all of one answer
-	bad      bool         // what in has is of no use
+	next  func() (off int64, ok bool) // of FetchOptions
+	held  atomic.Int64                // bytes that in has
+	mixed bool                        // what in has is not all of one answer
+	bad   bool                        // what in has is of no use
 }
 
 // from fetches from one source, the second time whole where the first leaves
@@ -97,14 +97,14 @@ func (f *fetching) from(ctx context.Context, rawURL string) (cache.Blob, error) 
 	if err != nil {
 		return cache.Blob{}, err
 	}
-	t := &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, followed: f.followed}
+	t := &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, wanted: f.next}
 	blob, err := f.try(ctx, t)
 	if !doubtful(err) || errors.Is(err, cache.ErrCorrupt) && !f.mixed && t.answers == 1 {
 		f.mixed = f.mixed || t.answers > 0
 		return blob, f.blame(t, 1, err)
 	}
 	f.c.opts.Log.Warn("what was fetched is in doubt, fetching it whole", "url", display(u), "reason", err)
-	t = &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, followed: f.followed, whole: true}
+	t = &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, wanted: f.next, whole: true}
 	blob, err = f.try(ctx, t)
 	return blob, f.blame(t, 2, err)
 }

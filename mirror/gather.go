@@ -20,6 +20,9 @@ func (r *run) fetch(ctx context.Context, plan *Plan) (failures, error) {
 	if err := r.m.store.Room(plan.Fetch.Bytes); err != nil {
 		return nil, err
 	}
+	if plan.Fetch.Files > 0 {
+		r.m.fetches(plan.Stream)
+	}
 	r.t.begin(plan.Fetch)
 	f := &fetcher{run: r, base: plan.base, failed: failures{}}
 	g, fetching := errgroup.WithContext(ctx)
@@ -88,7 +91,7 @@ func (f *fetcher) fetch(ctx context.Context, file *file) error {
 		return err
 	}
 	f.inARow.Store(0)
-	file.digest = blob.Digest
+	file.digest, file.have = blob.Digest, true
 	f.run.lease.Add(blob.Digest)
 	f.run.t.fileDone()
 	return nil

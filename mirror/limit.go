@@ -11,17 +11,21 @@ import (
 // many bytes a second from upstream, documents and files together; 0 is no limit.
 // Its connections are counted apart: those of a stream that is limited, or of an
 // upstream that trickles, are held for hours, and no other stream must wait for them.
-func (c *Client) Limited(bytesPerSecond int64) *Client {
-	l := newClient(c.opts, c.transport)
-	if bytesPerSecond > 0 {
-		l.limit = newLimit(bytesPerSecond)
-	}
-	return l
+func (c *Client) Limited(bytesPerSecond int64) *Client { return c.within(newLimit(bytesPerSecond)) }
+
+// within is Limited with a limit that others may share; nil is none.
+func (c *Client) within(l *rate.Limiter) *Client {
+	limited := newClient(c.opts, c.transport)
+	limited.limit = l
+	return limited
 }
 
 // newLimit returns a limit that lets a tenth of a second pass at once: so reads stay
-// large, and what comes too early at the start soon does not count.
+// large, and what comes too early at the start soon does not count. That of 0 is nil.
 func newLimit(bytesPerSecond int64) *rate.Limiter {
+	if bytesPerSecond == 0 {
+		return nil
+	}
 	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(bytesPerSecond/10, 1)))
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"oxbow/cache"
 	"oxbow/streams"
 )
@@ -27,6 +29,9 @@ type Options struct {
 
 	// Log receives warnings. If nil, nothing is logged.
 	Log *slog.Logger
+
+	// Offline keeps every stream as it is: no upstream is asked.
+	Offline bool
 
 	// Observe, if not nil, is told of the end of every sync, by several
 	// goroutines at once.
@@ -47,19 +52,32 @@ type Mirror struct {
 	log     *slog.Logger
 	observe func(Event)
 	settle  time.Duration
+	offline bool
 
 	mu  sync.Mutex // guards the rest and every read-modify-write of a state
 	key *streams.SigningKey
-	// syncing holds the streams with a sync or a drop under way: one at a time
-	// each. The channel is closed at its end.
-	syncing map[string]chan struct{}
+	// syncing holds the streams with a sync, a refresh or a drop under way: one at a
+	// time each.
+	syncing map[string]*underway
+	// lastAsked says when upstream was last asked for a stream's metadata.
+	lastAsked map[string]time.Time
+	// limits hold what is pulled through of each stream within its limit.
+	limits map[limitKey]*rate.Limiter
 	// configured holds the names that the configuration defines.
 	configured map[string]bool
 }
 
+// An underway is a sync, a refresh or a drop under way.
+type underway struct {
+	done chan struct{} // closed at its end
+	// fetching: upstream's metadata was read, and what is wanted of it is on its way.
+	fetching bool
+}
+
 // New returns a Mirror of o.Store.
 func New(o Options) *Mirror {
-	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, syncing: map[string]chan struct{}{}}
+	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, offline: o.Offline,
+		syncing: map[string]*underway{}, lastAsked: map[string]time.Time{}, limits: map[limitKey]*rate.Limiter{}}
 	if m.client == nil {
 		m.client = NewClient(nil)
 	}
@@ -191,7 +209,7 @@ func (m *Mirror) begin(ctx context.Context, name string, waiting func()) (end fu
 		other, busy := m.syncing[name]
 		if !busy {
 			done := make(chan struct{})
-			m.syncing[name] = done
+			m.syncing[name] = &underway{done: done}
 			m.mu.Unlock()
 			return func() {
 				m.mu.Lock()
@@ -206,7 +224,7 @@ func (m *Mirror) begin(ctx context.Context, name string, waiting func()) (end fu
 		}
 		waiting()
 		select {
-		case <-other:
+		case <-other.done:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

@@ -19,10 +19,13 @@ const (
 	maxPiece = 16 << 20
 
 	// A piece is shared with an idle connection if it has gone on for
-	// shareAfter and has slowPiece before it at its pace.
-	shareAfter = time.Second
-	slowPiece  = 2 * time.Second
-	minShare   = 64 << 10
+	// shareAfter and has slowPiece before it at its pace. What upstream has sent
+	// of the half that changes hands comes twice: where a reader follows, the
+	// transfer is shared with nobody who is slow, and it takes more.
+	shareAfter   = time.Second
+	slowPiece    = 2 * time.Second
+	slowFollowed = 10 * time.Second
+	minShare     = 64 << 10
 )
 
 // A piece is a part of a file that one request fetches.
@@ -37,7 +40,7 @@ type piece struct {
 func (p *piece) eta(now time.Time) time.Duration {
 	gone := now.Sub(p.started)
 	if p.off == p.from {
-		return gone + slowPiece
+		return gone + slowFollowed
 	}
 	return time.Duration(float64(gone) / float64(p.off-p.from) * float64(p.end-p.off))
 }
@@ -45,6 +48,8 @@ func (p *piece) eta(now time.Time) time.Duration {
 // pieces says which parts of a file are still to be fetched, and which are
 // being fetched.
 type pieces struct {
+	slow time.Duration // what a piece may have before it and is not shared yet
+
 	mu      sync.Mutex     // guards the rest, and every piece
 	todo    []cache.Extent // claimed by nobody, in order
 	active  []*piece
@@ -52,8 +57,8 @@ type pieces struct {
 	changed chan struct{} // closed when a piece is given back
 }
 
-func newPieces(missing []cache.Extent) *pieces {
-	return &pieces{todo: missing, changed: make(chan struct{})}
+func newPieces(missing []cache.Extent, slow time.Duration) *pieces {
+	return &pieces{slow: slow, todo: missing, changed: make(chan struct{})}
 }
 
 // An outlook says what there is to claim.
@@ -78,19 +83,18 @@ func (ps *pieces) look(now time.Time) (outlook, <-chan struct{}) {
 	return allHere, ps.changed
 }
 
-// claim returns a piece to fetch, or nil. There are this many connections for
-// the file besides those at work on it now.
-func (ps *pieces) claim(now time.Time, idle int) *piece {
+// claim returns a piece to fetch, or nil: one that begins at wanted, where nobody has
+// claimed that; else the first. There are this many connections for the file besides
+// those at work on it now.
+func (ps *pieces) claim(now time.Time, idle int, wanted int64) *piece {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	p := &piece{started: now}
 	if len(ps.todo) > 0 {
-		e := &ps.todo[0]
+		e := &ps.todo[ps.beginAt(wanted)]
 		p.off, p.end = e.Off, e.Off+ps.share(e.Len, len(ps.active)+idle)
 		e.Off, e.Len = p.end, e.Off+e.Len-p.end
-		if e.Len == 0 {
-			ps.todo = ps.todo[1:]
-		}
+		ps.todo = slices.DeleteFunc(ps.todo, func(e cache.Extent) bool { return e.Len == 0 })
 	} else if slow := ps.slowest(now); slow != nil {
 		p.off, p.end = slow.off+(slow.end-slow.off)/2, slow.end
 		slow.end = p.off
@@ -100,6 +104,22 @@ func (ps *pieces) claim(now time.Time, idle int) *piece {
 	p.from = p.off
 	ps.active = append(ps.active, p)
 	return p
+}
+
+// beginAt makes what is to do have an extent that begins at off, and returns its
+// number; 0 where nothing is to do there.
+func (ps *pieces) beginAt(off int64) int {
+	for i, e := range ps.todo {
+		if e.Off < off && off < e.Off+e.Len {
+			ps.todo[i].Len = off - e.Off
+			ps.todo = slices.Insert(ps.todo, i+1, cache.Extent{Off: off, Len: e.Off + e.Len - off})
+			return i + 1
+		}
+		if e.Off == off {
+			return i
+		}
+	}
+	return 0
 }
 
 // share returns how much of the first n bytes to do one connection should
@@ -127,7 +147,7 @@ func (ps *pieces) left() (n int64) {
 func (ps *pieces) slowest(now time.Time) *piece {
 	var slow *piece
 	for _, p := range ps.active {
-		if now.Sub(p.started) < shareAfter || p.end-p.off < 2*minShare || p.eta(now) < slowPiece {
+		if now.Sub(p.started) < shareAfter || p.end-p.off < 2*minShare || p.eta(now) < ps.slow {
 			continue
 		}
 		if slow == nil || p.eta(now) > slow.eta(now) {

@@ -15,11 +15,11 @@ var noon = time.Date(2025, 7, 24, 12, 0, 0, 0, time.UTC)
 // neither tiny nor huge.
 func TestPiecesGetSmaller(t *testing.T) {
 	for _, size := range []int64{1, minPiece, 7*mib + 3, 400 * mib, 3000 * mib} {
-		ps := newPieces([]cache.Extent{{Off: 0, Len: size}})
+		ps := newPieces([]cache.Extent{{Off: 0, Len: size}}, slowPiece)
 		var off, last int64
 		last = maxPiece
 		for {
-			p := ps.claim(noon, 8-1-len(ps.active))
+			p := ps.claim(noon, 8-1-len(ps.active), 0)
 			if p == nil {
 				break
 			}
@@ -45,9 +45,9 @@ func TestPiecesGetSmaller(t *testing.T) {
 
 // A connection that is alone asks for as much as it may.
 func TestPiecesAlone(t *testing.T) {
-	ps := newPieces([]cache.Extent{{Off: 0, Len: 40 * mib}})
+	ps := newPieces([]cache.Extent{{Off: 0, Len: 40 * mib}}, slowPiece)
 	var got []int64
-	for p := ps.claim(noon, 0); p != nil; p = ps.claim(noon, 0) {
+	for p := ps.claim(noon, 0, 0); p != nil; p = ps.claim(noon, 0, 0) {
 		got = append(got, p.end-p.off)
 		ps.take(p, int(p.end-p.off))
 		ps.giveBack(p)
@@ -59,9 +59,9 @@ func TestPiecesAlone(t *testing.T) {
 
 // What a failed request leaves is claimed again, in its place.
 func TestPiecesGivenBack(t *testing.T) {
-	ps := newPieces([]cache.Extent{{Off: 5, Len: 4 * mib}, {Off: 8 * mib, Len: 10}})
-	a := ps.claim(noon, 7)
-	b := ps.claim(noon, 6)
+	ps := newPieces([]cache.Extent{{Off: 5, Len: 4 * mib}, {Off: 8 * mib, Len: 10}}, slowPiece)
+	a := ps.claim(noon, 7, 0)
+	b := ps.claim(noon, 6, 0)
 	ps.take(a, 100)
 	ps.giveBack(b)
 	ps.giveBack(a)
@@ -73,16 +73,16 @@ func TestPiecesGivenBack(t *testing.T) {
 // Only a piece that goes on for long and still has long to go is shared, the
 // slowest first; its bytes are never of two pieces.
 func TestPiecesShared(t *testing.T) {
-	ps := newPieces([]cache.Extent{{Off: 0, Len: 2 * mib}})
-	a := ps.claim(noon, 7) // 1 MiB
-	b := ps.claim(noon, 7) // 1 MiB
-	ps.take(a, 900<<10)    // 100 KiB more at 90 KiB/s
-	ps.take(b, 10<<10)     // 1 MiB more at 1 KiB/s
+	ps := newPieces([]cache.Extent{{Off: 0, Len: 2 * mib}}, slowPiece)
+	a := ps.claim(noon, 7, 0) // 1 MiB
+	b := ps.claim(noon, 7, 0) // 1 MiB
+	ps.take(a, 900<<10)       // 100 KiB more at 90 KiB/s
+	ps.take(b, 10<<10)        // 1 MiB more at 1 KiB/s
 	if look, _ := ps.look(noon.Add(shareAfter / 2)); look != allClaimed {
 		t.Errorf("outlook %d after half a second, want all claimed", look)
 	}
 	later := noon.Add(10 * time.Second)
-	p := ps.claim(later, 7)
+	p := ps.claim(later, 7, 0)
 	if p == nil || p.end != 2*mib || p.off != b.end || b.end-b.off < 500<<10 || b.end-b.off > 510<<10 {
 		t.Fatalf("got %+v of %+v", p, b)
 	}
@@ -94,7 +94,26 @@ func TestPiecesShared(t *testing.T) {
 	if len(ps.todo) != 0 {
 		t.Errorf("to do: %v", ps.todo)
 	}
-	if p := ps.claim(later, 7); p != nil {
+	if p := ps.claim(later, 7, 0); p != nil {
 		t.Errorf("claimed %+v: a is nearly done, and p has just begun", p)
+	}
+}
+
+// What a reader waits for is fetched first, and everything once.
+func TestWantedFirst(t *testing.T) {
+	ps := newPieces([]cache.Extent{{Off: 0, Len: 40 * mib}}, slowFollowed)
+	var covered int64
+	for _, wanted := range []int64{0, 30 * mib, 39*mib + 5, 39*mib + 5, 50 * mib} {
+		p := ps.claim(noon, 3, wanted)
+		if claimed := wanted == 39*mib+5 && p.off != wanted; p.off != wanted && wanted < 40*mib && !claimed {
+			t.Errorf("%d is wanted, the piece begins at %d", wanted, p.off)
+		}
+		covered += p.end - p.off
+	}
+	for p := ps.claim(noon, 0, 0); p != nil; p = ps.claim(noon, 0, 0) {
+		covered += p.end - p.off
+	}
+	if covered != 40*mib {
+		t.Errorf("the pieces have %d bytes together", covered)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 
@@ -25,6 +26,7 @@ type Plan struct {
 	Items      int           `json:"items"`
 	Kept       Amount        `json:"kept"`  // files that the store has
 	Fetch      Amount        `json:"fetch"` // files to be fetched
+	Known      int           `json:"known"` // further files, which may be pulled through
 	LeftOut    []Omission    `json:"left_out,omitempty"`
 	Warnings   []string      `json:"warnings,omitempty"`
 	Lists      []PlannedList `json:"lists,omitempty"`
@@ -91,7 +93,7 @@ func (id versionID) omission(reason string) Omission {
 type file struct {
 	want   cache.Want
 	digest cache.Digest // zero until known
-	have   bool
+	have   bool         // the store has it
 	paths  []streams.Path
 	users  []versionID // the versions that need it
 }
@@ -173,6 +175,9 @@ func (plan *Plan) addFiles(p *planner) (clash versionID, found bool) {
 			}
 		}
 	}
+	if p.directory != nil {
+		plan.Known = len(p.directory.known(plan.planned()))
+	}
 	for _, f := range plan.files {
 		p.locate(f)
 		if f.have {
@@ -183,6 +188,22 @@ func (plan *Plan) addFiles(p *planner) (clash versionID, found bool) {
 	}
 	slices.SortStableFunc(plan.files, func(a, b *file) int { return cmp.Compare(b.want.Size, a.want.Size) })
 	return versionID{}, false
+}
+
+// planned returns the paths of all files.
+func (plan *Plan) planned() map[streams.Path]bool {
+	paths := make(map[streams.Path]bool, len(plan.byPath))
+	for path := range plan.byPath {
+		paths[path] = true
+	}
+	return paths
+}
+
+// here returns the paths of the files that the store has.
+func (plan *Plan) here() map[streams.Path]bool {
+	paths := plan.planned()
+	maps.DeleteFunc(paths, func(path streams.Path, _ bool) bool { return !plan.byPath[path].have })
+	return paths
 }
 
 // addVersion adds the files of a version. It is false if one of its paths stands

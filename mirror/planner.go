@@ -25,6 +25,7 @@ type planner struct {
 	selections streams.Selections
 	offered    map[string]bool // every product of which upstream offers a version
 	idle       []string        // warnings of selections that match nothing
+	directory  *directory      // nil unless all of upstream's is advertised
 
 	broken map[versionID]Omission // upstream's versions that cannot be published
 	lost   map[versionID]Omission // published versions that cannot stay
@@ -49,14 +50,17 @@ func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, er
 		}
 	}
 	p.idle = p.idleSelections()
+	if s.all() {
+		p.directory = c.directory()
+	}
 	return p, nil
 }
 
 // idleSelections returns a warning for each of several selections that matches
 // nothing of upstream's: a slip of the pen, that the others hide. Of one alone the sync
-// fails.
+// fails, unless there is something to publish all the same.
 func (p *planner) idleSelections() (warnings []string) {
-	if len(p.selections) < 2 {
+	if len(p.selections) < 2 && !p.s.all() {
 		return nil
 	}
 	for _, sel := range p.selections {
@@ -85,6 +89,19 @@ func (p *planner) plan() *Plan {
 func (p *planner) draft() *Plan {
 	plan := &Plan{Stream: p.s.Name, Upstream: shown(p.c.base), base: p.c.base, profile: p.profile(), Warnings: slices.Concat(p.c.warnings, p.idle)}
 	p.carried = map[versionID]*list{}
+	if p.s.all() {
+		p.addSelected(plan)
+	} else {
+		p.addLists(plan)
+	}
+	plan.LeftOut = slices.SortedFunc(maps.Values(p.broken), Omission.compare)
+	plan.LeftOut = append(plan.LeftOut, slices.SortedFunc(maps.Values(p.lost), Omission.compare)...)
+	plan.count()
+	return plan
+}
+
+// addLists adds what is wanted of upstream's lists, and what stays from before.
+func (p *planner) addLists(plan *Plan) {
 	for _, li := range p.c.lists {
 		if !unwanted(li.products, plan.profile) {
 			p.addList(plan, li.entry, p.choose(li.products))
@@ -92,10 +109,48 @@ func (p *planner) draft() *Plan {
 	}
 	p.addVanishedLists(plan)
 	plan.evidence = p.evidenceFor(plan)
-	plan.LeftOut = slices.SortedFunc(maps.Values(p.broken), Omission.compare)
-	plan.LeftOut = append(plan.LeftOut, slices.SortedFunc(maps.Values(p.lost), Omission.compare)...)
-	plan.count()
-	return plan
+}
+
+// addSelected adds what is to be here of a stream that advertises all of upstream's.
+// What clients make of its metadata is upstream's business, and nothing stays from
+// before that it does not name.
+func (p *planner) addSelected(plan *Plan) {
+	plan.Warnings = append(plan.Warnings, p.directory.warnings...)
+	if len(p.selections) == 0 {
+		return
+	}
+	for _, li := range p.c.lists {
+		if li.products.DataType == notifications { // whose files no client asks for
+			continue
+		}
+		if chosen := p.served(li.products); len(chosen.Products) > 0 {
+			plan.entries = append(plan.entries, li.entry)
+			plan.lists = append(plan.lists, chosen)
+		}
+	}
+}
+
+// served returns what is wanted of a list, without versions of which a path stands for
+// the content of another one.
+func (p *planner) served(l *streams.Products) *streams.Products {
+	for {
+		chosen := p.newest(p.choose(l))
+		before := len(p.broken)
+		for _, prod := range chosen.Products {
+			for _, v := range prod.Versions {
+				if p.directory.serves(v) {
+					continue
+				}
+				id := versionID{l.ContentID, prod.Name, v.Name}
+				o := id.omission("a newer version has another content under one of its paths")
+				o.refused = true
+				p.broken[id] = o
+			}
+		}
+		if len(p.broken) == before {
+			return chosen
+		}
+	}
 }
 
 // leaveOut notes that a version cannot be published, for the next plan.
@@ -131,8 +186,21 @@ func (p *planner) choose(l *streams.Products) *streams.Products {
 	return l.Choose(c)
 }
 
-// selected reports whether anything in the plan is what the selections ask for,
-// and not only a boot loader that comes with each of them.
+// empty returns ErrNothing for a plan that is not to be published: one without
+// anything that the selections ask for, boot loaders that come with each of them
+// aside, or of an upstream that has no files.
+func (p *planner) empty(plan *Plan) error {
+	switch {
+	case p.s.all() && len(p.directory.names) == 0:
+		return fmt.Errorf("%w: upstream's metadata names no file", ErrNothing)
+	case p.s.all() || p.selected(plan):
+		return nil
+	case len(plan.LeftOut) > 0:
+		return fmt.Errorf("%w: none of the selected versions could be published; the first: %s", ErrNothing, plan.LeftOut[0])
+	}
+	return fmt.Errorf("%w: the selection matches none of upstream's products", ErrNothing)
+}
+
 func (p *planner) selected(plan *Plan) bool {
 	for _, l := range plan.lists {
 		for _, prod := range l.Products {

@@ -11,34 +11,35 @@ import (
 	"oxbow/streams"
 )
 
-// publish makes the plan's lists the current snapshot: upstream's documents as
-// evidence, our own rewritten and signed ones, and every item. All of it is
-// durable before the switch. When all is as it was, nothing is written.
+// publish makes what is planned the current snapshot: upstream's documents, as
+// evidence for our own rewritten and signed ones or, where all of upstream's is
+// advertised, as what clients read; every item; and in the latter case all else that
+// the documents name, as known. All of it but the known is durable before the switch.
+// When all is as it was, nothing is written.
 func (r *run) publish(ctx context.Context, p *planner, plan *Plan) (*Result, error) {
 	r.t.phase(PhasePublishing)
 	m := r.m
-	key, err := m.Key()
-	if err != nil {
-		return nil, err
-	}
-	site, err := m.render(p, plan, key)
-	if err != nil {
-		return nil, err
-	}
 	man := &cache.Manifest{Stream: plan.Stream, Parent: p.prev.id, Created: m.now().UTC().Truncate(time.Second), Reason: "sync"}
 	if err := r.addUpstream(ctx, man, p.c, plan.evidence); err != nil {
 		return nil, err
 	}
-	for _, d := range site {
-		if err := r.addDocument(ctx, man, cache.KindSite, string(d.Path), d.Bytes); err != nil {
+	here, signer := plan.here(), ""
+	var known []cache.Entry
+	if p.s.all() {
+		known = p.directory.known(here)
+	} else {
+		var err error
+		if signer, err = r.addSite(ctx, man, p, plan); err != nil {
 			return nil, err
 		}
 	}
-	for path, f := range plan.byPath {
+	man.Entries = append(man.Entries, known...)
+	for path := range here {
+		f := plan.byPath[path]
 		man.Entries = append(man.Entries, cache.Entry{Kind: cache.KindItem, Digest: f.digest, Size: f.want.Size, Path: string(path)})
 	}
 	man.Sort()
-	res := &Result{Stream: plan.Stream, Snapshot: p.prev.id.String(), Products: plan.Products, Versions: plan.Versions, Items: plan.Items,
+	res := &Result{Stream: plan.Stream, Snapshot: p.prev.id.String(), Products: plan.Products, Versions: plan.Versions, Items: plan.Items, Known: len(known),
 		Fetched: r.fetched, LeftOut: plan.LeftOut, Warnings: plan.Warnings}
 	if p.prev.manifest == nil || !slices.Equal(man.Entries, p.prev.manifest.Entries) {
 		if err := m.store.Flush(ctx); err != nil {
@@ -50,10 +51,28 @@ func (r *run) publish(ctx context.Context, p *planner, plan *Plan) (*Result, err
 		}
 		res.Snapshot, res.Changed = id.String(), true
 	}
-	if err := m.accept(p, plan, key); err != nil {
+	if err := m.accept(p, plan, signer, len(here) == len(plan.byPath)); err != nil {
 		return res, fmt.Errorf("snapshot %s is published, but cannot be recorded as the stream's state: %w", res.Snapshot, err)
 	}
 	return res, nil
+}
+
+// addSite adds the site's own documents, and returns the fingerprint of their signer.
+func (r *run) addSite(ctx context.Context, man *cache.Manifest, p *planner, plan *Plan) (signer string, err error) {
+	key, err := r.m.Key()
+	if err != nil {
+		return "", err
+	}
+	docs, err := r.m.render(p, plan, key)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range docs {
+		if err := r.addDocument(ctx, man, cache.KindSite, string(d.Path), d.Bytes); err != nil {
+			return "", err
+		}
+	}
+	return key.Fingerprint(), nil
 }
 
 // render makes the site's own documents. They give the SHA-256 of every file,
@@ -83,11 +102,7 @@ func (m *Mirror) render(p *planner, plan *Plan, key *streams.SigningKey) ([]stre
 // addUpstream adds upstream's documents, byte for byte: those of now, and the
 // older ones that vouch for versions kept from before.
 func (r *run) addUpstream(ctx context.Context, man *cache.Manifest, c *catalog, evidence []document) error {
-	upstream := []document{c.indexDoc}
-	for _, li := range c.lists {
-		upstream = append(upstream, li.document)
-	}
-	for _, doc := range upstream {
+	for _, doc := range c.documents() {
 		if err := r.addDocument(ctx, man, cache.KindUpstream, string(doc.path), doc.bytes); err != nil {
 			return err
 		}
@@ -111,17 +126,20 @@ func (r *run) addDocument(ctx context.Context, man *cache.Manifest, kind cache.K
 }
 
 // accept records the upstream state that is published now, so that the next
-// sync can tell what is new and what is older.
-func (m *Mirror) accept(p *planner, plan *Plan, key *streams.SigningKey) error {
+// sync can tell what is new and what is older. If not all is here that is wanted, the
+// sync that brings it is still to come, and how the last one ended stays.
+func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool) error {
 	index, lists := p.c.dates()
 	last := &Last{Time: m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	if len(plan.LeftOut) > 0 {
 		last.Outcome = OutcomePartial
 		last.Reason = leftOut(plan.LeftOut)
 	}
-	whole := !p.c.unsettled && !curable(plan.LeftOut)
+	whole := here && !p.c.unsettled && !curable(plan.LeftOut)
 	return m.update(plan.Stream, func(st *state) {
-		st.Last = last
+		if here {
+			st.Last = last
+		}
 		if !related(st.Stream, p.s) {
 			return // the configuration has given the stream another upstream meanwhile
 		}
@@ -130,7 +148,7 @@ func (m *Mirror) accept(p *planner, plan *Plan, key *streams.SigningKey) error {
 		}
 		maps.Copy(st.Accepted.Lists, lists)
 		st.Accepted.Index = index
-		st.Accepted.Wants, st.Accepted.Key = p.s.wants(), key.Fingerprint()
+		st.Accepted.Wants, st.Accepted.Key = p.s.wants(), signer
 		st.Accepted.Whole, st.Accepted.Digest = whole, p.c.indexDoc.digest.String()
 	})
 }

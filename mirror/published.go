@@ -16,7 +16,7 @@ import (
 type published struct {
 	id        cache.Digest
 	manifest  *cache.Manifest
-	documents map[string][]byte // site documents by path
+	documents map[string][]byte // site documents by path; none where upstream's are shown
 	index     *streams.Index
 	lists     []*streams.Products
 	evidence  []list // upstream's lists that vouch for it, without entries
@@ -70,7 +70,20 @@ func (p *published) read(f *cache.Files) error {
 			p.documents[e.Path] = data
 		}
 	}
+	if len(p.documents) == 0 {
+		return nil // upstream's own are what clients read
+	}
 	return p.parse()
+}
+
+// known returns the number of files that may be pulled through.
+func (p *published) known() (n int) {
+	for _, e := range p.manifest.Entries {
+		if e.Kind == cache.KindKnown {
+			n++
+		}
+	}
+	return n
 }
 
 // parse reads the site's own metadata: what clients were told last.

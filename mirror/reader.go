@@ -114,16 +114,10 @@ func (r *reader) document(ctx context.Context, base string, p streams.Path) (doc
 }
 
 func (r *reader) fetchDocument(ctx context.Context, url string, p streams.Path, known validated) (document, []byte, error) {
-	doc := document{path: p}
-	got, err := r.client.Document(ctx, url, known.Validators, streams.MaxDocument)
+	doc, got, err := r.fetchBytes(ctx, url, p, known)
 	if err != nil {
 		return doc, nil, err
 	}
-	doc.bytes = got.Bytes
-	if got.NotModified {
-		doc.bytes = known.bytes
-	}
-	doc.digest = sha256.Sum256(doc.bytes)
 	text, err := r.trust.open(doc.bytes, r.m.now())
 	if err != nil {
 		return doc, nil, fmt.Errorf("%w: cannot believe %s: %w", ErrVerification, shown(url), err)
@@ -134,10 +128,35 @@ func (r *reader) fetchDocument(ctx context.Context, url string, p streams.Path, 
 	return doc, text, nil
 }
 
-// complete reads the lists that c's index names, again and again for up to
+// fetchBytes fetches a document, of which nothing is believed yet.
+func (r *reader) fetchBytes(ctx context.Context, url string, p streams.Path, known validated) (document, *Document, error) {
+	doc := document{path: p}
+	got, err := r.client.Document(ctx, url, known.Validators, streams.MaxDocument)
+	if err != nil {
+		return doc, nil, err
+	}
+	doc.bytes = got.Bytes
+	if got.NotModified {
+		doc.bytes = known.bytes
+	}
+	doc.digest = sha256.Sum256(doc.bytes)
+	return doc, got, nil
+}
+
+// complete reads what c's index names: the lists and, where upstream's documents
+// are published, their unsigned family.
+func (r *reader) complete(ctx context.Context, c *catalog) (*catalog, error) {
+	c, err := r.settled(ctx, c)
+	if err == nil && r.s.all() {
+		err = r.readFamily(ctx, c)
+	}
+	return c, err
+}
+
+// settled reads the lists that c's index names, again and again for up to
 // the settling time while they contradict it: upstream writes its documents
 // one by one.
-func (r *reader) complete(ctx context.Context, c *catalog) (*catalog, error) {
+func (r *reader) settled(ctx context.Context, c *catalog) (*catalog, error) {
 	waited := time.Duration(0)
 	for wait := time.Second; ; wait = min(2*wait, 15*time.Second) {
 		err := r.readLists(ctx, c)

@@ -12,6 +12,9 @@ type Status struct {
 	Stream string
 	Path   string
 
+	Advertise Advertise
+	Offline   bool
+
 	Snapshot  string    // the current one; "": nothing is published yet
 	Published time.Time // when it was
 	Files     int       // items of it
@@ -37,7 +40,7 @@ func ReadStatus(f *cache.Files, name string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Stream: name, Path: st.Stream.Path, Last: st.Last, UpstreamIndex: st.Accepted.Index}
+	s := Status{Stream: name, Path: st.Stream.Path, Advertise: st.Stream.Advertise, Offline: st.Stream.Offline, Last: st.Last, UpstreamIndex: st.Accepted.Index}
 	r, _ := readSchedule(f) // what is lost or garbage is as good as none
 	s.attempts(r[name], st.Last)
 	current, err := f.Current(name)

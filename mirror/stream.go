@@ -24,6 +24,18 @@ const (
 	KindPlain Kind = "plain" // simplestreams' own rules only
 )
 
+// An Advertise says what clients are told of a stream.
+type Advertise string
+
+const (
+	// AdvertiseSelected: what is here, in documents of the site's own. The empty
+	// Advertise is the same.
+	AdvertiseSelected Advertise = "selected"
+	// AdvertiseAll: all of upstream's, in its own documents. What is selected is
+	// here beforehand; any other file may be pulled through.
+	AdvertiseAll Advertise = "all"
+)
+
 // A Stream is an upstream tree and what is wanted of it: the definition that
 // `oxbow mirror sync URL` makes and STORE/streams/<name>.json keeps.
 type Stream struct {
@@ -58,8 +70,11 @@ type Stream struct {
 	// keep. If empty, it is streams.All.
 	Profile streams.Profile `json:"maas,omitempty"`
 
+	// Advertise is what clients are told of the stream.
+	Advertise Advertise `json:"advertise,omitempty"`
+
 	// Select are selections, one string of filters each. If empty, everything
-	// is wanted.
+	// is wanted; nothing beforehand, where all of upstream's is advertised.
 	Select []string `json:"select,omitempty"`
 
 	// NoBootloaders leaves out the boot loaders that MAAS asks for whatever
@@ -70,9 +85,26 @@ type Stream struct {
 	// upstream lists are kept.
 	MaxVersions int `json:"max_versions,omitempty"`
 
-	// Limit bounds what syncs of the stream take from upstream, in bytes a second.
-	// If zero, there is no bound.
+	// Limit bounds what syncs of the stream take from upstream, in bytes a second,
+	// and apart from them what is pulled through. If zero, there is no bound.
 	Limit int64 `json:"limit,omitempty"`
+
+	// Offline keeps the stream as it is: its upstream is never asked.
+	Offline bool `json:"offline,omitempty"`
+}
+
+// all reports whether all of upstream's is advertised.
+func (s Stream) all() bool { return s.Advertise == AdvertiseAll }
+
+// DefaultStream returns the stream that is served where nobody said what to: all of
+// MAAS' own images, nothing of it beforehand.
+func DefaultStream() Stream {
+	s, err := NewStream("https://images.maas.io/ephemeral-v3/stable")
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	s.Advertise = AdvertiseAll
+	return s
 }
 
 const (
@@ -150,6 +182,11 @@ func (s Stream) Validate() error {
 	if len(s.Upstream) == 0 {
 		return fmt.Errorf("stream %s has no upstream", s.Name)
 	}
+	switch s.Advertise {
+	case "", AdvertiseSelected, AdvertiseAll:
+	default:
+		return fmt.Errorf("stream %s advertises %q; it is %s or %s", s.Name, s.Advertise, AdvertiseSelected, AdvertiseAll)
+	}
 	if s.MaxVersions < 0 {
 		return fmt.Errorf("stream %s: the number of versions to keep is %d; it is 0 (all) or more", s.Name, s.MaxVersions)
 	}
@@ -201,7 +238,11 @@ func (s Stream) selections() (streams.Selections, error) {
 // trusted with it: a sync of the same upstream documents has nothing to do while it
 // stays the same.
 func (s Stream) wants() string {
-	b, _ := json.Marshal([]any{s.Select, s.NoBootloaders, s.MaxVersions, s.Kind, s.Profile, s.AllowUnsigned, cache.Sum(s.Keyring).String()})
+	parts := []any{s.Select, s.NoBootloaders, s.MaxVersions, s.Kind, s.Profile, s.AllowUnsigned, cache.Sum(s.Keyring).String()}
+	if s.all() {
+		parts = append(parts, s.Advertise)
+	}
+	b, _ := json.Marshal(parts)
 	return string(b)
 }
 

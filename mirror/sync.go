@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -51,6 +50,7 @@ type Result struct {
 	Products int        `json:"products"`
 	Versions int        `json:"versions"`
 	Items    int        `json:"items"`
+	Known    int        `json:"known"` // further files, which may be pulled through
 	Fetched  Amount     `json:"fetched"`
 	LeftOut  []Omission `json:"left_out,omitempty"`
 	Warnings []string   `json:"warnings,omitempty"`
@@ -100,8 +100,8 @@ func (m *Mirror) plan(ctx context.Context, st *state, o SyncOptions) (*Plan, err
 		return nil, err
 	}
 	plan := p.plan()
-	if !p.selected(plan) {
-		return nil, nothing(plan)
+	if err := p.empty(plan); err != nil {
+		return nil, err
 	}
 	return plan, nil
 }
@@ -116,6 +116,9 @@ func (m *Mirror) read(ctx context.Context, st *state, o SyncOptions) (*catalog, 
 }
 
 func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
+	if err := m.mayAsk(st.Stream); err != nil {
+		return nil, err
+	}
 	t, err := st.Stream.trust()
 	if err != nil {
 		return nil, err
@@ -131,8 +134,7 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 	if !was.Whole || was.Wants != st.Stream.wants() || was.Digest != c.indexDoc.digest.String() {
 		return false
 	}
-	key, err := SiteKey(m.store.Files())
-	if err != nil || key.Fingerprint() != was.Key {
+	if key, err := SiteKey(m.store.Files()); !st.Stream.all() && (err != nil || key.Fingerprint() != was.Key) {
 		return false
 	}
 	snap, err := m.store.Current(st.Stream.Name)
@@ -151,7 +153,8 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 // in service, and an error before it leaves it there; an error after it comes with
 // the result. A version with an item that cannot be had is left out and listed in
 // the result; the versions of its product that were published before stay. The
-// error is ErrSyncing for a stream that is being synced.
+// error is ErrSyncing for a stream that is being synced, and ErrOffline for one whose
+// upstream must not be asked.
 func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result, error) {
 	end, err := m.begin(ctx, name, o.waiting(name))
 	if err != nil {
@@ -165,10 +168,11 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 func (m *Mirror) attempt(ctx context.Context, name string, o SyncOptions) (*Result, error) {
 	started := m.now()
 	res, err := m.sync(ctx, name, o)
-	if errors.Is(err, ErrNoStream) {
+	if errors.Is(err, ErrNoStream) || errors.Is(err, ErrOffline) {
 		return nil, err
 	}
 	if err == nil || ctx.Err() == nil {
+		m.asked(name)
 		m.ended(name, started, res, err)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -199,7 +203,13 @@ func (m *Mirror) sync(ctx context.Context, name string, o SyncOptions) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	t := &tracker{report: o.Progress, p: Progress{Stream: name}}
+	return m.follow(ctx, st, reader, o, (*run).bring)
+}
+
+// follow reads upstream's metadata and, if there is anything new, does what is to be
+// done about it.
+func (m *Mirror) follow(ctx context.Context, st *state, reader *reader, o SyncOptions, do func(*run, context.Context, *catalog) (*Result, error)) (*Result, error) {
+	t := &tracker{report: o.Progress, p: Progress{Stream: st.Stream.Name}}
 	t.phase(PhaseReading)
 	c, err := reader.read(ctx, func(c *catalog) bool { return m.nothingNew(st, c) })
 	if err != nil {
@@ -210,7 +220,7 @@ func (m *Mirror) sync(ctx context.Context, name string, o SyncOptions) (*Result,
 	}
 	r := &run{m: m, reader: reader, o: o, t: t, lease: m.store.Lease()}
 	defer r.lease.Release()
-	return r.bring(ctx, c)
+	return do(r, ctx, c)
 }
 
 // unchanged is the result of a sync that finds nothing new.
@@ -229,7 +239,7 @@ func (m *Mirror) unchanged(st *state) (*Result, error) {
 	}
 	shown := Plan{lists: pub.lists}
 	shown.count()
-	return &Result{Stream: name, Snapshot: snap.ID.String(), Products: shown.Products, Versions: shown.Versions, Items: shown.Items}, nil
+	return &Result{Stream: name, Snapshot: snap.ID.String(), Products: shown.Products, Versions: shown.Versions, Items: shown.Items, Known: pub.known()}, nil
 }
 
 // A run is one sync under way.
@@ -250,17 +260,31 @@ func (r *run) bring(ctx context.Context, c *catalog) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	first := &Result{}
+	if p.s.all() && p.prev.manifest == nil && len(p.selections) > 0 {
+		// Clients need not wait for what is to be here beforehand.
+		if first, err = r.show(ctx, c); err != nil {
+			return nil, err
+		}
+		if p, err = r.m.planner(r.reader.s, c, r.lease); err != nil {
+			return nil, err
+		}
+	}
 	for moves := 0; ; {
 		plan := p.plan()
-		if !p.selected(plan) {
-			return nil, nothing(plan)
+		if err := p.empty(plan); err != nil {
+			return nil, err
 		}
 		failed, err := r.fetch(ctx, plan)
 		if err != nil {
 			return nil, err
 		}
 		if len(failed) == 0 {
-			return r.publish(ctx, p, plan)
+			res, err := r.publish(ctx, p, plan)
+			if res != nil {
+				res.Changed = res.Changed || first.Changed
+			}
+			return res, err
 		}
 		moved, err := r.moved(ctx, p.c)
 		if err != nil {
@@ -280,11 +304,18 @@ func (r *run) bring(ctx context.Context, c *catalog) (*Result, error) {
 	}
 }
 
-func nothing(plan *Plan) error {
-	if len(plan.LeftOut) > 0 {
-		return fmt.Errorf("%w: none of the selected versions could be published; the first: %s", ErrNothing, plan.LeftOut[0])
+// show publishes all of upstream's as c has it, and fetches nothing: what is wanted
+// beforehand and not here may be pulled through until a sync brings it.
+func (r *run) show(ctx context.Context, c *catalog) (*Result, error) {
+	p, err := r.m.planner(r.reader.s, c, r.lease)
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("%w: the selection matches none of upstream's products", ErrNothing)
+	plan := p.plan()
+	if err := p.empty(plan); err != nil {
+		return nil, err
+	}
+	return r.publish(ctx, p, plan)
 }
 
 // moved returns upstream's metadata if it is no longer what c says.

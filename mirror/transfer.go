@@ -29,8 +29,8 @@ type transfer struct {
 	whole  bool        // ask for no ranges: the file comes from its start, over one connection
 	landed func(int64) // told of bytes written, by several goroutines at once
 
-	followed bool // somebody reads the bytes as they land
-	pieces   *pieces
+	wanted func() (off int64, ok bool) // where somebody who reads the bytes as they land waits; nil: nobody does
+	pieces *pieces
 
 	helpers sync.WaitGroup
 	abort   context.CancelCauseFunc
@@ -77,7 +77,11 @@ func (e *localError) Unwrap() error { return e.err }
 // run returns when every missing byte has landed. Its error is a
 // [*FetchError], a doubt, a localError or the context's.
 func (t *transfer) run(ctx context.Context) error {
-	t.pieces = newPieces(t.in.Missing())
+	slow := slowPiece
+	if t.wanted != nil {
+		slow = slowFollowed
+	}
+	t.pieces = newPieces(t.in.Missing(), slow)
 	helperCtx, cancel := context.WithCancelCause(ctx)
 	t.abort = cancel
 	err := t.lead(helperCtx)
@@ -144,11 +148,21 @@ func (t *transfer) next(ctx context.Context, how patience) (*piece, error) {
 		if !t.whole {
 			idle = t.c.gate.idle()
 		}
-		if p := t.pieces.claim(time.Now(), idle); p != nil {
+		if p := t.pieces.claim(time.Now(), idle, t.start()); p != nil {
 			return p, nil
 		}
 		t.c.gate.leave()
 	}
+}
+
+// start returns where the next piece should begin. Before upstream has shown that it
+// answers ranges, that is the first: an answer may be the whole file.
+func (t *transfer) start() int64 {
+	if t.wanted == nil || !t.known().ranges {
+		return 0
+	}
+	off, _ := t.wanted()
+	return off
 }
 
 func (t *transfer) interrupted(err error) error {
@@ -364,7 +378,7 @@ func (t *transfer) land(b *body, pos int64, p *piece, end int64) (int64, error) 
 			to = from // what is there already
 		}
 		take := b.fill
-		if t.followed {
+		if t.wanted != nil {
 			take = b.Read // what is here must not wait for what is not
 		}
 		n, err := take((*buf)[:min(to-pos, bufferSize)])

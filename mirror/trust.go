@@ -48,6 +48,22 @@ func (s Stream) trust() (trust, error) {
 	return t, nil
 }
 
+// CheckKeyring says why what upstream signs could not be verified now, if that is so.
+func (s Stream) CheckKeyring() error {
+	_, err := s.trust()
+	return err
+}
+
+// Keys returns the public keys that upstream may sign with now, as a binary keyring; it
+// is empty where none are asked for.
+func (s Stream) Keys() ([]byte, error) {
+	t, err := s.trust()
+	if err != nil || t.keyring == nil {
+		return nil, err
+	}
+	return t.keyring.Public()
+}
+
 func readDistKeyring() ([]byte, error) {
 	for _, name := range distKeyrings {
 		data, err := os.ReadFile(name)

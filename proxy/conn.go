@@ -32,11 +32,13 @@ type halfCloser interface {
 type conn struct {
 	halfCloser
 	linger atomic.Bool // the first Close does
+	gone   func()      // to call when it is closed, any number of times
 }
 
 // Close closes the connection. A second call ends the lingering of the first; below a
 // [tls.Conn], which hands on only one, that lasts for its lingerTime.
 func (c *conn) Close() error {
+	defer c.gone()
 	if c.linger.Swap(false) && c.CloseWrite() == nil {
 		_ = c.SetReadDeadline(time.Now().Add(lingerTime))
 		_, _ = io.CopyN(io.Discard, c.halfCloser, lingerBytes)
@@ -44,15 +46,15 @@ func (c *conn) Close() error {
 	return c.halfCloser.Close()
 }
 
-// A listener makes its connections able to linger.
-type listener struct{ net.Listener }
+// A plainConn is a connection that cannot linger.
+type plainConn struct {
+	net.Conn
+	gone func() // as that of a conn
+}
 
-func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if half, ok := c.(halfCloser); ok {
-		return &conn{halfCloser: half}, err
-	}
-	return c, err
+func (c *plainConn) Close() error {
+	defer c.gone()
+	return c.Conn.Close()
 }
 
 type connKey struct{}

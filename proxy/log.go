@@ -15,9 +15,12 @@ import (
 // logRequest writes the line of a request: of what came with it only method and path, as
 // all else may hold what its sender wants kept.
 func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
-	level := slog.LevelInfo
-	if isProbe(r) {
+	level, message := slog.LevelInfo, "request"
+	switch {
+	case isProbe(r):
 		level = slog.LevelDebug
+	case w.outcome == outcomeRefused:
+		level, message = slog.LevelWarn, "refused by the forward proxy"
 	}
 	client, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -30,6 +33,12 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 		slog.Int64("bytes", w.bytes),
 		slog.Float64("seconds", took.Seconds()),
 		slog.String("client", client),
+	}
+	if w.outcome != "" {
+		attrs = append(attrs, slog.String("host", clip(shown(w.host), maxShownHost)), slog.String("forward", w.outcome))
+	}
+	if w.carried > 0 {
+		attrs = append(attrs, slog.Int64("tunnelled", w.carried))
 	}
 	if status := w.Header().Get("Cache-Status"); status != "" {
 		attrs = append(attrs, slog.String("cache", status))
@@ -46,8 +55,12 @@ func (s *Server) logRequest(w *reply, r *http.Request, took time.Duration) {
 	if w.err != nil {
 		attrs = append(attrs, slog.Any("reason", w.err))
 	}
-	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attrs...)
+	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, message, attrs...)
 }
+
+// maxShownHost bounds the host that a client asked the forward proxy for, in a log: names
+// have up to 253 characters.
+const maxShownHost = 260
 
 // shortID is how many characters of a snapshot's id tell it apart in a log.
 const shortID = 12

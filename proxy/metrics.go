@@ -42,6 +42,10 @@ type Metrics struct {
 	filled  *prometheus.CounterVec
 	pulled  *prometheus.CounterVec
 
+	forwarded *prometheus.CounterVec
+	tunnelled prometheus.Gauge
+	tunnelSum prometheus.Counter
+
 	commands *prometheus.CounterVec
 	reloads  reloads
 
@@ -56,6 +60,7 @@ func NewMetrics(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.makeHTTP()
 	m.makeFills()
+	m.makeForward()
 	m.makeSyncs()
 	m.commands = m.counters("control_commands_total", "Commands that came over the control socket, by name and by the status of the answer.", "command", "status")
 	m.registry.MustRegister(
@@ -86,6 +91,16 @@ func (m *Metrics) makeFills() {
 	m.filling = m.gauge("fills_in_progress", "Files that are being pulled through from upstream.")
 	m.filled = m.counters("fills_total", "Files that were pulled through: done, or failed (nothing was stored).", "stream", "outcome")
 	m.pulled = m.counters("fill_bytes_total", "Bytes that fills took from upstream.", "stream")
+}
+
+func (m *Metrics) makeForward() {
+	m.forwarded = m.counters("forward_requests_total", "Requests to the forward proxy: served from the streams, relayed or tunnelled to a host that is allowed, failed where that did not answer, refused for what is not allowed, denied for want of a token, loop for one that came from here.", "outcome")
+	for _, o := range outcomes {
+		m.forwarded.WithLabelValues(o)
+	}
+	m.tunnelled = m.gauge("forward_tunnels_open", "Tunnels through the forward proxy.")
+	m.tunnelSum = prometheus.NewCounter(prometheus.CounterOpts{Name: "oxbow_forward_tunnel_bytes_total", Help: "Bytes that tunnels carried, both ways."})
+	m.registry.MustRegister(m.tunnelSum)
 }
 
 func (m *Metrics) makeSyncs() {
@@ -186,6 +201,20 @@ func (m *Metrics) fillEnds(stream string, err error, bytes int64) {
 	m.pulled.WithLabelValues(m.stream(stream)).Add(float64(bytes))
 }
 
+// tunnels counts n more tunnels.
+func (m *Metrics) tunnels(n float64) {
+	if m != nil {
+		m.tunnelled.Add(n)
+	}
+}
+
+// carried counts n bytes through a tunnel.
+func (m *Metrics) carried(n int) {
+	if m != nil {
+		m.tunnelSum.Add(float64(n))
+	}
+}
+
 // served counts a request whose answer has ended.
 func (m *Metrics) served(w *reply, r *http.Request, took time.Duration) {
 	if m == nil {
@@ -193,6 +222,9 @@ func (m *Metrics) served(w *reply, r *http.Request, took time.Duration) {
 	}
 	stream := m.stream(w.stream)
 	m.inFlight.Dec()
+	if w.outcome != "" {
+		m.forwarded.WithLabelValues(w.outcome).Inc()
+	}
 	m.requests.WithLabelValues(stream, methodLabel(r.Method), codeLabel(w.status), cacheLabel(w.Header().Get("Cache-Status"))).Inc()
 	m.sent.WithLabelValues(stream).Add(float64(w.bytes))
 	m.duration.WithLabelValues(stream).Observe(took.Seconds())

@@ -154,9 +154,14 @@ func serve(t testing.TB, srv *Server) string {
 // serveOn runs srv on ln. It returns a function that ends the server, which the end of
 // the test does otherwise, and gives what Serve returned.
 func serveOn(t testing.TB, srv *Server, ln net.Listener) (end func() error) {
+	return run(t, func(ctx context.Context) error { return srv.Serve(ctx, ln) })
+}
+
+// run is serveOn for what serves until its context ends.
+func run(t testing.TB, serve func(context.Context) error) (end func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(ctx, ln) }()
+	go func() { ended <- serve(ctx) }()
 	end = sync.OnceValue(func() error {
 		cancel()
 		return <-ended

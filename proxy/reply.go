@@ -35,6 +35,10 @@ type reply struct {
 
 	stream   string       // for the log, where the request got that far
 	snapshot cache.Digest // likewise
+
+	host    string // asked of the forward proxy, as the client has it
+	outcome string // of a request to it
+	carried int64  // bytes, through a tunnel
 }
 
 func newReply(w http.ResponseWriter, r *http.Request, stall time.Duration) *reply {

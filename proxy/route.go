@@ -18,7 +18,10 @@ type Stream struct {
 	Path string
 	// Also lists further paths with the same content.
 	Also []string
-	// View says which documents are served, ours or upstream's.
+	// Upstream are the URLs of the tree by which clients of the forward proxy know it.
+	Upstream []string
+	// View says which documents are served, ours or upstream's. Clients of the forward
+	// proxy get upstream's always.
 	View cache.View
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,10 @@ type Options struct {
 	// is passed on as upstream has it; for the others, and more than once a minute, it
 	// fails. If nil, it is not tried.
 	Refresh func(ctx context.Context, stream string) error
+
+	// Allowed returns what clients of the forward proxy may reach beside the streams'
+	// upstreams. It is called as Streams is. If nil, there is nothing.
+	Allowed func() []Allowed
 
 	// Certificate is what the server shows of itself. If nil, it speaks plain HTTP,
 	// otherwise nothing but TLS.
@@ -75,6 +80,11 @@ type Options struct {
 	// Drain is how long running downloads go on once the server is told to end. If
 	// zero, 30 seconds; if negative, they are cut at once.
 	Drain time.Duration
+
+	// Connections bounds the connections of clients at once, over all listeners, idle
+	// ones, lingering ones and tunnels included. Further ones wait in the backlog of the
+	// kernel. If zero, 4096.
+	Connections int
 }
 
 // maxHeader bounds the head of a request, in bytes. Package net/http adds 4 KiB.
@@ -87,6 +97,8 @@ type Server struct {
 	keyring     func() []byte
 	fills       *fills
 	refreshing  func(ctx context.Context, stream string) error
+	allowed     func() []Allowed
+	dialer      *dialer // of the forward proxy
 	certificate *Certificate
 	tokens      *Tokens
 	metrics     *Metrics
@@ -97,6 +109,8 @@ type Server struct {
 	idle        time.Duration
 	stall       time.Duration
 	drain       time.Duration
+	slots       chan struct{} // one is taken by each connection
+	serving     atomic.Int32  // faces
 	draining    atomic.Bool   // told to end; readiness says so
 	hard        chan struct{} // closed by Cut
 	cut         func()
@@ -108,6 +122,8 @@ func New(o *Options) *Server {
 		store:       o.Store,
 		streams:     o.Streams,
 		keyring:     o.Keyring,
+		allowed:     o.Allowed,
+		dialer:      newDialer(),
 		certificate: o.Certificate,
 		tokens:      o.Tokens,
 		metrics:     o.Metrics,
@@ -118,11 +134,15 @@ func New(o *Options) *Server {
 		idle:        orDefault(o.Idle, 2*time.Minute),
 		stall:       orDefault(o.Stall, 2*time.Minute),
 		drain:       orDefault(o.Drain, 30*time.Second),
+		slots:       make(chan struct{}, cmp.Or(o.Connections, 4096)),
 		hard:        make(chan struct{}),
 	}
 	s.cut = sync.OnceFunc(func() { close(s.hard) })
 	if s.keyring == nil {
 		s.keyring = func() []byte { return nil }
+	}
+	if s.allowed == nil {
+		s.allowed = func() []Allowed { return nil }
 	}
 	if s.syncs == nil {
 		s.syncs = func(string) mirror.Standing { return mirror.Standing{} }
@@ -148,34 +168,57 @@ func orDefault(d, standard time.Duration) time.Duration {
 // and cuts what is left. It returns nil after a drain, else why connections cannot be
 // accepted any more; either way no request is running by then, and ln is closed.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	defer s.fills.close()
-	var conns sync.WaitGroup // open connections; counted up only while accepting
-	srv := s.httpServer(&conns)
-	defer conns.Wait()
+	return s.serve(ctx, ln, &face{Handler: s, certificate: s.certificate})
+}
+
+// A face is what the server is on one of its listeners.
+type face struct {
+	http.Handler
+	certificate *Certificate // nil: plain HTTP
+	tunnels     atomic.Int64 // of which package net/http knows nothing
+}
+
+// serve is Serve for any face. The last one to end ends the fills.
+func (s *Server) serve(ctx context.Context, ln net.Listener, f *face) error {
+	s.serving.Add(1)
+	defer func() {
+		if s.serving.Add(-1) == 0 {
+			s.fills.close()
+		}
+	}()
+	base, cut := context.WithCancel(context.Background()) // of all requests; its end cuts tunnels
+	defer cut()
+	accepting := s.listener(ln)
+	srv := s.httpServer(f, &accepting.open)
+	srv.BaseContext = func(net.Listener) context.Context { return base }
+	defer accepting.open.Wait()
 	failed := make(chan error, 1)
 	go func() {
-		if s.certificate != nil {
-			failed <- srv.ServeTLS(listener{ln}, "", "")
+		if f.certificate != nil {
+			failed <- srv.ServeTLS(accepting, "", "")
 			return
 		}
-		failed <- srv.Serve(listener{ln})
+		failed <- srv.Serve(accepting)
 	}()
 	select {
 	case err := <-failed:
 		srv.Close()
+		cut()
 		return fmt.Errorf("cannot accept connections on %v: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
-	s.shutdown(srv)
+	s.shutdown(srv, &f.tunnels)
+	cut()
 	<-failed
 	return nil
 }
 
-// httpServer returns what speaks HTTP for s. It counts its connections in conns.
-func (s *Server) httpServer(conns *sync.WaitGroup) *http.Server {
+// httpServer returns what speaks HTTP for f. It counts in running the connections on which
+// requests may run, but for tunnels.
+func (s *Server) httpServer(f *face, running *sync.WaitGroup) *http.Server {
 	srv := &http.Server{
-		Handler:                      s,
+		Handler:                      f,
 		Protocols:                    new(http.Protocols),
 		ReadHeaderTimeout:            s.header,
 		IdleTimeout:                  s.idle,
@@ -186,11 +229,9 @@ func (s *Server) httpServer(conns *sync.WaitGroup) *http.Server {
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
-				conns.Add(1)
-				s.metrics.connected(1)
+				running.Add(1)
 			case http.StateClosed, http.StateHijacked:
-				s.metrics.connected(-1)
-				conns.Done()
+				running.Done()
 			}
 		},
 	}
@@ -198,14 +239,15 @@ func (s *Server) httpServer(conns *sync.WaitGroup) *http.Server {
 	// limit, are those of one request a connection at a time. HTTP/2 has neither, and
 	// clients of boot images speak 1.1.
 	srv.Protocols.SetHTTP1(true)
-	if s.certificate != nil {
-		srv.TLSConfig = s.certificate.config()
+	if f.certificate != nil {
+		srv.TLSConfig = f.certificate.config()
 	}
 	return srv
 }
 
-// shutdown lets running requests go on for the drain limit, and cuts the rest.
-func (s *Server) shutdown(srv *http.Server) {
+// shutdown lets running requests and tunnels go on for the drain limit, and cuts the
+// requests that are left.
+func (s *Server) shutdown(srv *http.Server, tunnels *atomic.Int64) {
 	limit, cancel := context.WithTimeout(context.Background(), s.drain)
 	defer cancel()
 	go func() {
@@ -216,6 +258,9 @@ func (s *Server) shutdown(srv *http.Server) {
 		}
 	}()
 	err := srv.Shutdown(limit)
+	if err == nil {
+		err = waitForNone(limit, tunnels)
+	}
 	switch {
 	case err == nil:
 		return
@@ -233,6 +278,11 @@ func (s *Server) Cut() { s.cut() }
 
 // ServeHTTP answers one request, counts it and logs it.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	s.serveWith(s.answer, rw, r)
+}
+
+// serveWith is ServeHTTP for any answer.
+func (s *Server) serveWith(answer func(*reply, *http.Request), rw http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	w := newReply(rw, r, s.stall)
 	s.metrics.begin()
@@ -249,21 +299,25 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			panic(fault)
 		}
 	}()
-	if r.ContentLength != 0 {
-		// Nothing here takes a body. What comes of one is skipped by net/http
-		// after the answer, for no longer than a head may take.
-		_ = w.control.SetReadDeadline(began.Add(s.header))
-		w.Header().Set("Connection", "close")
-	}
-	s.answer(w, r)
+	answer(w, r)
 	if w.Header().Get("Connection") == "close" {
 		lingerAfter(r)
 	}
 }
 
+// skipBody prepares for a request whose body nobody takes. What comes of one is skipped by
+// net/http after the answer, for no longer than a head may take.
+func (s *Server) skipBody(w *reply, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = w.control.SetReadDeadline(time.Now().Add(s.header))
+		w.Header().Set("Connection", "close")
+	}
+}
+
 // answer finds out what a request is for.
 func (s *Server) answer(w *reply, r *http.Request) {
-	if s.tokens != nil && !isProbe(r) && !s.tokens.allow(r) {
+	s.skipBody(w, r)
+	if s.tokens != nil && !isProbe(r) && !s.tokens.allow(r.Header.Get("Authorization")) {
 		s.unauthorized(w, r)
 		return
 	}
@@ -292,7 +346,7 @@ func (s *Server) answer(w *reply, r *http.Request) {
 // isProbe reports whether the request asks how the server does, as load balancers and
 // supervisors do: they carry no token, and their lines would drown the log.
 func isProbe(r *http.Request) bool {
-	return r.URL.Path == "/-/healthz" || r.URL.Path == "/-/readyz"
+	return r.URL.Host == "" && (r.URL.Path == "/-/healthz" || r.URL.Path == "/-/readyz")
 }
 
 // say answers with a short text instead of a file. The detail, a token, goes into

@@ -77,13 +77,15 @@ func parseTokens(data []byte) (digests [][sha256.Size]byte, err error) {
 	return digests, nil
 }
 
-// allow reports whether the request shows one of the tokens: as Bearer, or as the password
-// of any user, which is what curl and python-simplestreams make of http://any:TOKEN@HOST/
-// and the only way in which a MAAS boot source can carry one.
-func (t *Tokens) allow(r *http.Request) bool {
-	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+// allow reports whether the value of an Authorization or Proxy-Authorization header shows
+// one of the tokens: as Bearer, or as the password of any user, which is what curl and
+// python-simplestreams make of http://any:TOKEN@HOST/ and the only way in which a MAAS boot
+// source, or its http_proxy, can carry one.
+func (t *Tokens) allow(authorization string) bool {
+	scheme, shown, _ := strings.Cut(authorization, " ")
 	shown = strings.TrimLeft(shown, " ") // RFC 9110, 11.4: one or more
 	if !strings.EqualFold(scheme, "Bearer") {
+		r := http.Request{Header: http.Header{"Authorization": {authorization}}}
 		_, shown, _ = r.BasicAuth()
 	}
 	t.file.look()

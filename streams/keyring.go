@@ -97,6 +97,17 @@ func readEntities(data []byte) (openpgp.EntityList, error) {
 	return entities, nil
 }
 
+// Public returns the keys as a binary keyring, which gpgv reads.
+func (k *Keyring) Public() ([]byte, error) {
+	var b bytes.Buffer
+	for _, e := range k.entities {
+		if err := e.Serialize(&b); err != nil {
+			return nil, fmt.Errorf("cannot write key %s: %w", fingerprint(e), err)
+		}
+	}
+	return b.Bytes(), nil
+}
+
 // Keys describes the primary keys in the order of the file.
 func (k *Keyring) Keys() []KeyInfo {
 	var keys []KeyInfo

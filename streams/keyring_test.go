@@ -384,3 +384,18 @@ func FuzzReadKeyring(f *testing.F) {
 		streams.ReadSigningKey(data)
 	})
 }
+
+// What Public writes is binary, and reads as the same keys, whatever the form they came in.
+func TestKeyringPublic(t *testing.T) {
+	both := slices.Concat(testKey[streams.Ed25519]().Public(), testKey[streams.RSA4096]().Public())
+	for _, data := range [][]byte{both, streams.ArmorKeyring(both)} {
+		ring := keyring(t, data)
+		public, err := ring.Public()
+		if err != nil || public[0]&0x80 == 0 {
+			t.Fatalf("%d bytes, %v", len(public), err)
+		}
+		if got, want := keyring(t, public).Keys(), ring.Keys(); !slices.Equal(got, want) {
+			t.Errorf("keys %+v, want %+v", got, want)
+		}
+	}
+}

@@ -30,9 +30,11 @@ type daemon struct {
 	o         *owner
 	log       *slog.Logger
 	ln        net.Listener
-	base      string // URL of the front end
+	forward   net.Listener // of the forward proxy; nil: there is none
+	base      string       // URL of the front end
 	front     front
 	scheduler *mirror.Scheduler
+	offline   bool // no upstream is asked
 
 	// At each of hangups reread finds out anew what the configuration says. If nil,
 	// there is none.
@@ -64,8 +66,10 @@ func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
 		Log:       o.log,
 	})
 	o.synced = func(e mirror.Event) {
-		d.front.metrics.Synced(e)
-		d.scheduler.Note(e)
+		if !e.Refresh {
+			d.front.metrics.Synced(e)
+			d.scheduler.Note(e)
+		}
 		d.refresh()
 	}
 	o.commanded = func(command string, status int) {
@@ -73,6 +77,14 @@ func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
 		d.refresh()
 	}
 	return d
+}
+
+// close gives up the listeners of a daemon that does not run.
+func (d *daemon) close() error {
+	if d.forward == nil {
+		return d.ln.Close()
+	}
+	return errors.Join(d.ln.Close(), d.forward.Close())
 }
 
 // refresh finds out anew which streams there are to serve and to sync. One that
@@ -89,15 +101,25 @@ func (d *daemon) refresh() {
 	schedules := make(map[string]mirror.Schedule, len(all))
 	configured := d.site.Load()
 	for i, st := range all {
-		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, View: cache.Published}
-		def, _ := configured.Stream(st.Name) // the others are synced by command
-		schedules[st.Name] = def.Schedule
+		served[i] = proxy.Stream{Name: st.Name, Path: st.Path, Also: st.Also, Upstream: st.Upstream, View: d.o.mirror.View(st)}
+		schedules[st.Name] = d.schedule(configured, st)
 	}
 	d.served.Store(&served)
 	d.scheduler.Set(schedules)
 	for _, st := range all {
 		d.announce(st)
 	}
+}
+
+// schedule returns when a stream is synced by itself.
+func (d *daemon) schedule(configured *site.Site, st mirror.Stream) mirror.Schedule {
+	if d.offline || st.Offline {
+		return mirror.Schedule{}
+	}
+	if def, ok := configured.Stream(st.Name); ok {
+		return def.Schedule
+	}
+	return usualSchedule(st)
 }
 
 // unreadable returns the streams that were served before, are not among those that
@@ -109,7 +131,7 @@ func (d *daemon) unreadable(readable []mirror.Stream) (kept []mirror.Stream) {
 			continue
 		}
 		if _, err := d.o.mirror.Stream(was.Name); err != nil && !errors.Is(err, mirror.ErrNoStream) {
-			kept = append(kept, mirror.Stream{Name: was.Name, Path: was.Path, Also: was.Also})
+			kept = append(kept, mirror.Stream{Name: was.Name, Path: was.Path, Also: was.Also, Upstream: was.Upstream})
 		}
 	}
 	return kept
@@ -133,11 +155,28 @@ func (d *daemon) announce(st mirror.Stream) {
 	}
 }
 
-// keyring returns what clients check signatures with. No key is needed to serve
-// what was signed before.
+// keyring returns what clients check signatures with: the site's keys, and those of
+// the upstreams whose documents are served as they are. No key is needed to serve what
+// was signed before.
 func (d *daemon) keyring() []byte {
 	ring, err := mirror.Keyring(d.o.store.Files())
-	if err != nil {
+	failed := []error{err}
+	added := map[string]bool{}
+	for _, served := range *d.served.Load() {
+		if served.View != cache.Upstream {
+			continue
+		}
+		st, err := d.o.mirror.Stream(served.Name)
+		var keys []byte
+		if err == nil {
+			keys, err = st.Keys()
+		}
+		failed = append(failed, err)
+		if !added[string(keys)] {
+			ring, added[string(keys)] = append(ring, keys...), true
+		}
+	}
+	if err := errors.Join(failed...); err != nil {
 		d.log.Error("the keyring is not complete", "reason", err)
 	}
 	return ring
@@ -148,14 +187,20 @@ func (d *daemon) greet() {
 	for _, w := range d.site.Load().Warnings {
 		d.log.Warn(w)
 	}
-	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return d.announced[st.Name] == nil })
+	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return st.View == cache.Published && d.announced[st.Name] == nil })
 	if _, err := mirror.SiteKey(d.o.store.Files()); published && errors.Is(err, cache.ErrMiss) {
 		d.log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
 	}
 	if len(*d.served.Load()) == 0 {
 		d.log.Warn("the store has no stream to serve; `oxbow mirror sync URL` defines one")
 	}
+	if d.offline {
+		d.log.Info("offline: no upstream is asked")
+	}
 	d.log.Info("listening", "address", d.ln.Addr().String(), "keyring", d.base+"/-/keyring.gpg")
+	if d.forward != nil {
+		d.log.Info("listening as a forward proxy", "address", d.forward.Addr().String(), "http_proxy", "http://"+reachable(d.forward.Addr())+"/")
+	}
 }
 
 // serve serves until ctx ends. A signal is the way to end it, and no error.
@@ -178,6 +223,9 @@ func (d *daemon) run(ctx context.Context) error {
 		Store:       d.o.store,
 		Streams:     func() []proxy.Stream { return *d.served.Load() },
 		Keyring:     d.keyring,
+		Pull:        d.o.mirror.Pull,
+		Refresh:     d.o.mirror.Refresh,
+		Allowed:     func() []proxy.Allowed { return d.site.Load().Serve.Forward.Allow },
 		Certificate: d.front.certificate,
 		Tokens:      d.front.tokens,
 		Metrics:     d.front.metrics,
@@ -188,6 +236,9 @@ func (d *daemon) run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
 	defer cutAtSecond(running, srv)()
 	g.Go(func() error { return srv.Serve(running, d.ln) })
+	if d.forward != nil {
+		g.Go(func() error { return srv.ServeForward(running, d.forward) })
+	}
 	for _, beside := range []func(context.Context){
 		func(ctx context.Context) { _ = d.scheduler.Run(ctx) }, // that ctx ended
 		func(ctx context.Context) { watch(ctx, d.alive) },

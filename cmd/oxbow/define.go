@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,6 +122,7 @@ func changes(before, after mirror.Stream) []string {
 		text func(mirror.Stream) string
 	}{
 		{"selection", selectionText},
+		{"advertised", func(s mirror.Stream) string { return string(cmp.Or(s.Advertise, mirror.AdvertiseSelected)) }},
 		{"keyring", keyringText},
 		{"unsigned metadata", func(s mirror.Stream) string {
 			if s.AllowUnsigned {
@@ -145,6 +147,9 @@ func changes(before, after mirror.Stream) []string {
 
 func selectionText(s mirror.Stream) string {
 	text := "everything"
+	if s.Advertise == mirror.AdvertiseAll {
+		text = "nothing"
+	}
 	if len(s.Select) > 0 {
 		text = `"` + strings.Join(s.Select, `" or "`) + `"`
 	}

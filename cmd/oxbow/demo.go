@@ -82,7 +82,7 @@ func demo(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	owner := newOwner(s, log)
+	owner := newOwner(s, log, false)
 	defer func() { err = errors.Join(err, owner.close()) }()
 	if names, err := s.Files().Streams(); err != nil || len(names) > 0 {
 		if err == nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strconv"
@@ -21,27 +22,29 @@ func mirrorListCommand() *cli.Command {
 // definitionView is what `mirror list --json` prints of a stream: every key,
 // whether it is set or not.
 type definitionView struct {
-	Name          string          `json:"name"`
-	Upstream      []string        `json:"upstream"`
-	Index         streams.Path    `json:"index"`   // "": the signed one
-	Keyring       []string        `json:"keyring"` // fingerprints; none: Ubuntu's keys
-	AllowUnsigned bool            `json:"allow_unsigned"`
-	Path          string          `json:"path"`
-	Also          []string        `json:"also"`
-	Kind          mirror.Kind     `json:"kind"` // "": as upstream's metadata says
-	Profile       streams.Profile `json:"maas"` // "": all
-	Select        []string        `json:"select"`
-	NoBootloaders bool            `json:"no_bootloaders"`
-	MaxVersions   int             `json:"max_versions"` // 0: all
-	Limit         int64           `json:"limit"`        // bytes a second; 0: none
-	Configured    bool            `json:"configured"`   // by the configuration file, not on the command line
-	Schedule      string          `json:"schedule"`     // when it is synced by itself, in words
+	Name          string           `json:"name"`
+	Upstream      []string         `json:"upstream"`
+	Index         streams.Path     `json:"index"`   // "": the signed one
+	Keyring       []string         `json:"keyring"` // fingerprints; none: Ubuntu's keys
+	AllowUnsigned bool             `json:"allow_unsigned"`
+	Path          string           `json:"path"`
+	Also          []string         `json:"also"`
+	Kind          mirror.Kind      `json:"kind"` // "": as upstream's metadata says
+	Profile       streams.Profile  `json:"maas"` // "": all
+	Select        []string         `json:"select"`
+	Advertise     mirror.Advertise `json:"advertise"`
+	Offline       bool             `json:"offline"`
+	NoBootloaders bool             `json:"no_bootloaders"`
+	MaxVersions   int              `json:"max_versions"` // 0: all
+	Limit         int64            `json:"limit"`        // bytes a second; 0: none
+	Configured    bool             `json:"configured"`   // by the configuration file, not on the command line
+	Schedule      string           `json:"schedule"`     // when it is synced by itself, in words
 }
 
 func viewDefinition(d definition) definitionView {
 	s := d.Stream.Stream
 	return definitionView{s.Name, upstreams(s), s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
-		s.Kind, s.Profile, append([]string{}, s.Select...), s.NoBootloaders, s.MaxVersions, s.Limit, d.configured, d.Schedule.String()}
+		s.Kind, s.Profile, append([]string{}, s.Select...), cmp.Or(s.Advertise, mirror.AdvertiseSelected), s.Offline, s.NoBootloaders, s.MaxVersions, s.Limit, d.configured, d.Schedule.String()}
 }
 
 // A definition is that of a stream, and where it comes from.
@@ -69,7 +72,7 @@ func definitions(p place) ([]definition, error) {
 	stored, unreadable := mirror.Streams(files)
 	for _, s := range stored {
 		if _, configured := p.site.Stream(s.Name); !configured {
-			all = append(all, definition{site.Stream{Stream: s}, false})
+			all = append(all, definition{site.Stream{Stream: s, Schedule: usualSchedule(s)}, false})
 		}
 	}
 	slices.SortFunc(all, func(a, b definition) int { return strings.Compare(a.Name, b.Name) })
@@ -104,11 +107,17 @@ func mirrorList(c *cli.Context) error {
 		}
 		return errors.Join(printJSON(c.App.Writer, views), unreadable)
 	}
-	t := newTable(c.App.Writer, "STREAM", "UPSTREAM", "PATH", "SELECT", "MAX", "SYNC", "DEFINED BY")
+	t := newTable(c.App.Writer, "STREAM", "UPSTREAM", "PATH", "SELECT", "ADVERTISE", "MAX", "SYNC", "DEFINED BY")
 	for _, d := range all {
-		wanted, newest, by := "everything", "all", "command"
-		if len(d.Select) > 0 {
+		wanted, newest, by, sync := "everything", "all", "command", d.Schedule.String()
+		switch {
+		case len(d.Select) > 0:
 			wanted = strings.Join(d.Select, " or ")
+		case d.Advertise == mirror.AdvertiseAll:
+			wanted = "nothing"
+		}
+		if d.Offline {
+			sync = "offline"
 		}
 		if d.MaxVersions > 0 {
 			newest = strconv.Itoa(d.MaxVersions)
@@ -116,7 +125,7 @@ func mirrorList(c *cli.Context) error {
 		if d.configured {
 			by = "configuration"
 		}
-		t.row(d.Name, strings.Join(upstreams(d.Stream.Stream), " "), strings.Join(append([]string{d.Path}, d.Also...), " "), wanted, newest, d.Schedule, by)
+		t.row(d.Name, strings.Join(upstreams(d.Stream.Stream), " "), strings.Join(append([]string{d.Path}, d.Also...), " "), wanted, cmp.Or(d.Advertise, mirror.AdvertiseSelected), newest, sync, by)
 	}
 	return errors.Join(t.flush(), unreadable)
 }

@@ -44,11 +44,11 @@ func own(p place, open opening, log *slog.Logger) (*owner, error) {
 	if err := becomeUserOf(p.dir); err != nil {
 		return nil, err
 	}
-	store, err := open(p.dir, &cache.Options{Owner: commandLine(os.Args), Reserve: p.site.Store.Reserve, Log: log})
+	store, err := open(p.dir, &cache.Options{Owner: commandLine(os.Args), Reserve: p.site.Store.Reserve, CacheLimit: p.site.Store.CacheLimit, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	o := newOwner(store, log)
+	o := newOwner(store, log, p.offline)
 	o.configure(p.site)
 	return o, nil
 }
@@ -69,11 +69,12 @@ func (o *owner) configure(s *site.Site) {
 	}
 }
 
-// newOwner returns an owner that nobody else can ask yet.
-func newOwner(store *cache.Store, log *slog.Logger) *owner {
+// newOwner returns an owner that nobody else can ask yet, and that asks no upstream if
+// offline is set.
+func newOwner(store *cache.Store, log *slog.Logger, offline bool) *owner {
 	o := &owner{store: store, log: log}
 	o.client = mirror.NewClient(&mirror.ClientOptions{UserAgent: "oxbow/" + programVersion(), Log: log})
-	o.mirror = mirror.New(mirror.Options{Store: store, Client: o.client, Log: log, Observe: func(e mirror.Event) {
+	o.mirror = mirror.New(mirror.Options{Store: store, Client: o.client, Offline: offline, Log: log, Observe: func(e mirror.Event) {
 		if o.synced != nil {
 			o.synced(e)
 		}

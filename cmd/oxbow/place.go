@@ -14,6 +14,8 @@ import (
 type place struct {
 	dir  string     // of the store
 	site *site.Site // the zero Site where there is none
+
+	offline bool // no upstream is to be asked, whatever the configuration says
 }
 
 // placeOf finds out where a command works: flag before environment before file
@@ -27,15 +29,15 @@ func placeOf(c *cli.Context) (place, error) {
 	s, err := loadSite(c)
 	switch elsewhere := c.IsSet("store") && !c.IsSet("config"); {
 	case err != nil && elsewhere && !sameDir(dir, site.DefaultStore):
-		return place{dir, &site.Site{}}, nil // whatever it is about, it is not about that store
+		return place{dir: dir, site: &site.Site{}}, nil // whatever it is about, it is not about that store
 	case err != nil:
 		return place{}, err
 	case elsewhere && !sameDir(dir, storeOf(s)):
-		return place{dir, &site.Site{}}, nil
+		return place{dir: dir, site: &site.Site{}}, nil
 	case c.IsSet("store"):
-		return place{dir, s}, nil
+		return place{dir: dir, site: s}, nil
 	}
-	return place{storeOf(s), s}, nil
+	return place{dir: storeOf(s), site: s}, nil
 }
 
 // opening returns how a sync opens the store: streams that the configuration wants

@@ -42,7 +42,7 @@ func dryRun(c *cli.Context, w *syncWork) error {
 	if err != nil {
 		return err
 	}
-	o := newOwner(s, log)
+	o := newOwner(s, log, false)
 	o.configure(p.site)
 	out := newConsole(c.App.ErrWriter)
 	err = w.do(c.Context, o, &screen{stdout: c.App.Writer, stderr: out, progress: out.show})
@@ -97,8 +97,8 @@ func printPlan(w io.Writer, p *mirror.Plan) error {
 	for _, o := range p.LeftOut {
 		printLine(w, "left out: %s", o)
 	}
-	_, err := fmt.Fprintf(w, "%s: would publish %s, %s, %s of %s; has %s, %s; would fetch %s, %s\n", p.Stream,
-		counted(p.Products, "product"), counted(p.Versions, "version"), counted(p.Items, "item"), p.Upstream,
+	_, err := fmt.Fprintf(w, "%s: would publish %s, %s, %s of %s%s; has %s, %s; would fetch %s, %s\n", p.Stream,
+		counted(p.Products, "product"), counted(p.Versions, "version"), counted(p.Items, "item"), p.Upstream, knownText(p.Known),
 		counted(p.Kept.Files, "file"), iec(p.Kept.Bytes), counted(p.Fetch.Files, "file"), iec(p.Fetch.Bytes))
 	return err
 }

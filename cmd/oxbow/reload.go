@@ -84,6 +84,7 @@ func (d *daemon) adopt(now place) (notes []string) {
 		{"store", now.dir != d.o.store.Files().Dir() || now.site.Store != started.Store},
 		{"serve.listen", now.site.Serve.Listen != started.Serve.Listen},
 		{"serve.tls", now.site.Serve.TLS != started.Serve.TLS},
+		{"serve.forward_proxy.listen", now.site.Serve.Forward.Listen != started.Serve.Forward.Listen},
 		{"serve.token_file", now.site.Serve.TokenFile != started.Serve.TokenFile},
 	} {
 		if fixed.changed {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,6 +89,7 @@ type world struct {
 	tree   *streamstest.Tree
 	before *streamstest.Tree // the day before
 	up     *streamstest.Upstream
+	server *httptest.Server
 	jobs   map[string]*job
 }
 
@@ -106,6 +108,7 @@ func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*w
 //	upstream mend PATH     the file is whole again
 //	upstream fault NAME    go wrong as faults says; "none" ends it, also for
 //	                       requests that hang
+//	upstream stop          there is none any more
 //	upstream hits PATH N   fail unless PATH was asked for N times since the last such line
 //	upstream await PATH [N] wait until PATH was asked for N times, or once
 func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -142,6 +145,8 @@ func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 		if fault == nil {
 			w.up.Release()
 		}
+	case "stop":
+		w.server.Close()
 	case "hits":
 		if got := strconv.Itoa(w.up.Hits(operand)); got != args[2] {
 			ts.Fatalf("%s was asked for %s times, want %s", operand, got, args[2])
@@ -170,23 +175,26 @@ func (w *world) start(ts *testscript.TestScript, unsigned bool) {
 		ts.Check(os.WriteFile(ts.MkAbs("upstream.gpg"), w.tree.Keyring(), 0o644))
 	}
 	w.up = streamstest.NewUpstream(w.tree)
-	server := httptest.NewServer(http.StripPrefix(demoPath, w.up))
+	w.server = httptest.NewServer(http.StripPrefix(demoPath, w.up))
 	ts.Defer(func() {
 		w.up.Release()
-		server.Close()
+		w.server.Close()
 	})
-	ts.Setenv("UPSTREAM", server.URL+demoPath)
-	ts.Setenv("SECRET_UPSTREAM", strings.Replace(server.URL, "://", "://us3r:s3cret@", 1)+demoPath)
+	ts.Setenv("UPSTREAM", w.server.URL+demoPath)
+	ts.Setenv("SECRET_UPSTREAM", strings.Replace(w.server.URL, "://", "://us3r:s3cret@", 1)+demoPath)
 }
 
 // configCommand writes oxbow.yaml for a server on a free port of 127.0.0.1, with the
 // stream stable, and names it in OXBOW_CONFIG in the place of OXBOW_STORE:
 //
-//	config         that stream, every hour
-//	config more    and another one, second, of all that upstream has
-//	config wider   with a second selection, which matches nothing
-//	config bad     with a key that is none
-//	config closed  served by TLS to who shows a token
+//	config           that stream, every hour
+//	config more      and another one, second, of all that upstream has
+//	config wider     with a second selection, which matches nothing
+//	config offline   all of that upstream, which is never asked
+//	config bad       with a key that is none
+//	config closed    served by TLS to who shows a token
+//	config forward   with a forward proxy
+//	config allowing  with one that allows upstream's host
 func configCommand(ts *testscript.TestScript, _ bool, args []string) {
 	var kind string
 	if len(args) > 0 {
@@ -197,6 +205,15 @@ func configCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs("tokens"), []byte("0123456789abcdef\n"), 0o600))
 		writeCertificate(ts)
 		serve = "{listen: \"127.0.0.1:0\", tls: {cert: cert.pem, key: key.pem}, token_file: tokens}"
+	}
+	if kind == "forward" || kind == "allowing" {
+		allow := ""
+		if kind == "allowing" {
+			up, err := url.Parse(ts.Getenv("UPSTREAM"))
+			ts.Check(err)
+			allow = strconv.Quote(up.Host)
+		}
+		serve = fmt.Sprintf("{listen: \"127.0.0.1:0\", forward_proxy: {listen: \"127.0.0.1:0\", allow: [%s]}}", allow)
 	}
 	wanted := "release=noble arch=amd64"
 	if kind == "wider" {
@@ -212,6 +229,9 @@ streams:
     select: %s
     sync: {every: 1h}
 `, serve, ts.Getenv("UPSTREAM"), wanted)
+	if kind == "offline" {
+		text = strings.NewReplacer("    select: "+wanted+"\n", "", "sync: {every: 1h}", "offline: true").Replace(text)
+	}
 	if kind == "more" {
 		text += fmt.Sprintf("  - {name: second, upstream: %s, keyring: upstream.gpg, path: /second/, advertise: selected, sync: {at: \"03:15\"}}\n", ts.Getenv("UPSTREAM"))
 	}
@@ -295,7 +315,7 @@ func (b *lockedBuffer) String() string {
 func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := &job{cmd: exec.Command(args[1], args[2:]...), ended: make(chan struct{})}
 	j.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "OXBOW_STORE", "OXBOW_CONFIG", "OXBOW_LOG_FORMAT"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "OXBOW_STORE", "OXBOW_CONFIG", "OXBOW_LOG_FORMAT", "OXBOW_UPSTREAM", "OXBOW_KEYRING"} {
 		if value := ts.Getenv(name); value != "" {
 			j.cmd.Env = append(j.cmd.Env, name+"="+value)
 		}
@@ -313,15 +333,23 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	worldOf(ts).jobs[args[0]] = j
 }
 
-var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
+var (
+	listening  = regexp.MustCompile(`msg=listening address=(\S+)`)
+	forwarding = regexp.MustCompile(`msg="listening as a forward proxy" address=(\S+)`)
+)
 
 // urlCommand waits until a started server listens and sets a variable to its
-// URL, and VARIABLE_ADDRESS to its address: url NAME VARIABLE.
+// URL, and VARIABLE_ADDRESS to its address: url NAME VARIABLE. With "forward"
+// after that it is the forward proxy's.
 func urlCommand(ts *testscript.TestScript, _ bool, args []string) {
 	j := worldOf(ts).jobs[args[0]]
 	var found []string
+	line := listening
+	if len(args) > 2 {
+		line = forwarding
+	}
 	err := until(func() bool {
-		found = listening.FindStringSubmatch(j.stderr.String())
+		found = line.FindStringSubmatch(j.stderr.String())
 		return found != nil
 	})
 	if err != nil {

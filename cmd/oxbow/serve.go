@@ -26,9 +26,13 @@ func serveCommand() *cli.Command {
 		Name:  "serve",
 		Usage: "serve the store's streams over HTTP, and sync them by their schedules, until told to end",
 		Description: "SIGHUP reads the configuration, the certificate and the tokens again. SIGTERM and Ctrl-C let running\n" +
-			"downloads finish, for half a minute; a second one ends the server at once.",
+			"downloads finish, for half a minute; a second one ends the server at once.\n" +
+			"Without a configuration and a stream in the store, it serves all of https://images.maas.io/ephemeral-v3/stable:\n" +
+			"what is asked for is fetched once, verified and kept. OXBOW_UPSTREAM and OXBOW_KEYRING name stand-ins for\n" +
+			"that URL, and for the file of the public keys that sign it.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR` (default: as the configuration says, or " + site.DefaultListen + ")", EnvVars: []string{"OXBOW_LISTEN"}},
+			&cli.BoolFlag{Name: "offline", Usage: "ask no upstream for anything, as `offline: true` of every stream would say", EnvVars: []string{"OXBOW_OFFLINE"}},
 		},
 		Action: serve,
 	}
@@ -48,6 +52,7 @@ func serve(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	p.offline = c.Bool("offline")
 	addr, err := listenAddress(c, p.site)
 	if err != nil {
 		return err
@@ -56,25 +61,53 @@ func serve(c *cli.Context) (err error) {
 	if err := f.load(p.site, log); err != nil { // with the rights of who started it
 		return err
 	}
-	o, err := ownToServe(c.Context, p, p.opening(), log)
+	untold, err := defaultStream(p, log)
+	if err != nil {
+		return err
+	}
+	open := p.opening()
+	if untold != nil {
+		open = cache.Create
+	}
+	o, err := ownToServe(c.Context, p, open, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	ln, err := new(net.ListenConfig).Listen(c.Context, "tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
-		return &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with --listen"}
-	}
+	ln, err := listenAt(c.Context, addr, "--listen")
 	if err != nil {
-		return fmt.Errorf("cannot serve: %w", err)
+		return err
+	}
+	if untold != nil {
+		if err := o.mirror.Define(*untold); err != nil {
+			return errors.Join(err, ln.Close())
+		}
 	}
 	d := newDaemon(o, ln, f, p.site)
+	d.offline = p.offline
+	if at := p.site.Serve.Forward.Listen; at != "" {
+		if d.forward, err = listenAt(c.Context, at, "serve.forward_proxy.listen"); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+	}
 	d.hangups = hangups
 	d.reread = func() (place, error) { return placeOf(c) }
 	if err := o.listen(control.Serving); err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(err, d.close())
 	}
 	return d.serve(c.Context)
+}
+
+// listenAt accepts connections at an address that a flag or a key says.
+func listenAt(ctx context.Context, addr, by string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, fs.ErrPermission) {
+		return nil, &hinted{fmt.Errorf("cannot serve: %w", err), "choose another address with " + by}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve: %w", err)
+	}
+	return ln, nil
 }
 
 // listenAddress is where the front end listens: flag before environment before file

@@ -110,7 +110,7 @@ func TestSecondSignal(t *testing.T) {
 // The server may open as many files as it is allowed to at all.
 func TestFileLimit(t *testing.T) {
 	s := newSide(t)
-	line := "ulimit -Sn 256; exec " + racing + " " + strings.Join(s.line("serve", "--listen", "127.0.0.1:0", "--log-format", "text")[1:], " ")
+	line := "ulimit -Sn 256; exec " + racing + " " + strings.Join(s.serving(), " ")
 	d := s.start(t, exec.Command("sh", "-c", line))
 	found := regexp.MustCompile(`(?m)^process_max_fds (\S+)$`).FindSubmatch(d.metrics(t))
 	if found == nil || string(found[1]) == "256" {

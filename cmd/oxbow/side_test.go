@@ -150,8 +150,14 @@ type runningDaemon struct {
 // daemon starts a daemon, which ends with the test at the latest.
 func (s *side) daemon(t *testing.T, args ...string) *runningDaemon {
 	t.Helper()
-	line := append(s.line("serve", "--listen", "127.0.0.1:0", "--log-format", "text"), args...)
-	return s.start(t, exec.Command(racing, line[1:]...))
+	return s.start(t, exec.Command(racing, s.serving(args...)...))
+}
+
+// serving returns the arguments of a server that serves what commands define, and
+// nothing by default.
+func (s *side) serving(args ...string) []string {
+	s.write("none.yaml", []byte("streams: []\n"))
+	return append(s.line("serve", "--listen", "127.0.0.1:0", "--log-format", "text", "--config", "DIR/none.yaml")[1:], args...)
 }
 
 // start starts what is, or becomes, a daemon.

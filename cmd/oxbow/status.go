@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -20,14 +21,16 @@ func mirrorStatusCommand() *cli.Command {
 
 // streamStatus is what `mirror status` says of a stream.
 type streamStatus struct {
-	Stream    string       `json:"stream"`
-	Path      string       `json:"path"`
-	Snapshot  string       `json:"snapshot,omitempty"` // the current one; absent: nothing is published yet
-	Published time.Time    `json:"published,omitzero"`
-	Files     int          `json:"files"`
-	Bytes     int64        `json:"bytes"` // on disk, some of which other snapshots may share
-	Kept      int          `json:"kept"`  // snapshots, the current one included
-	LastSync  *mirror.Last `json:"last_sync,omitempty"`
+	Stream    string           `json:"stream"`
+	Path      string           `json:"path"`
+	Snapshot  string           `json:"snapshot,omitempty"` // the current one; absent: nothing is published yet
+	Published time.Time        `json:"published,omitzero"`
+	Files     int              `json:"files"`
+	Bytes     int64            `json:"bytes"` // on disk, some of which other snapshots may share
+	Kept      int              `json:"kept"`  // snapshots, the current one included
+	Advertise mirror.Advertise `json:"advertise"`
+	Offline   bool             `json:"offline"`
+	LastSync  *mirror.Last     `json:"last_sync,omitempty"`
 
 	Age           int64     `json:"age"` // of the current snapshot, in seconds
 	LastAttempt   time.Time `json:"last_attempt,omitzero"`
@@ -71,14 +74,14 @@ func mirrorStatus(c *cli.Context) error {
 		if st.Snapshot != "" {
 			snapshot = st.Snapshot[:12]
 		}
-		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, nextRun(st.NextRun, now), lastSync(st))
+		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, nextRun(st, now), lastSync(st))
 	}
 	return errors.Join(t.flush(), unreadable)
 }
 
 func viewStatus(s mirror.Status, now time.Time) streamStatus {
 	v := streamStatus{Stream: s.Stream, Path: s.Path, Snapshot: s.Snapshot, Published: s.Published, Files: s.Files, Bytes: s.Bytes, Kept: s.Kept,
-		LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
+		Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
 	if s.Snapshot != "" {
 		v.Age = int64(max(now.Sub(s.Published), 0) / time.Second)
 	}
@@ -102,14 +105,16 @@ func age(st streamStatus) string {
 }
 
 // nextRun renders when a stream is synced next by its schedule.
-func nextRun(at, now time.Time) string {
-	switch {
+func nextRun(st streamStatus, now time.Time) string {
+	switch at := st.NextRun; {
+	case st.Offline:
+		return "offline"
 	case at.IsZero():
 		return "-"
 	case !at.After(now):
 		return "due"
 	}
-	return stamp(at)
+	return stamp(st.NextRun)
 }
 
 // lastSync says how the last sync ended. One that finds nothing new after a good one

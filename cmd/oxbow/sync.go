@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,7 +19,7 @@ func mirrorSyncCommand() *cli.Command {
 		Name:      "sync",
 		Usage:     "make streams what their upstreams have now",
 		ArgsUsage: "[STREAM... | URL [FILTER...]]",
-		Description: "Without arguments every stream of the store is synced. A URL defines a stream as it goes.\n" +
+		Description: "Without arguments every stream of the store is synced that is not offline. A URL defines a stream as it goes.\n" +
 			"FILTER is sstream-mirror's: arch=amd64, 'release~(jammy|noble)', !=, !~. An item has to pass all of\n" +
 			"them; none selects everything. The boot loaders that MAAS always asks for come with any selection.",
 		Flags: []cli.Flag{
@@ -88,13 +89,29 @@ func (w *syncWork) do(ctx context.Context, o *owner, out *screen) error {
 		return w.doNew(ctx, o.mirror, out)
 	}
 	names, unreadable := streamNames(o.store.Files(), w.Names)
-	switch {
-	case len(names) == 0:
+	if len(names) == 0 {
 		return unreadable
-	case w.DryRun:
+	}
+	if len(w.Names) == 0 {
+		names = leaveOffline(o.mirror, out, names)
+	}
+	if w.DryRun {
 		return errors.Join(w.planAll(ctx, out, names, o.mirror.Plan), unreadable)
 	}
 	return errors.Join(w.syncAll(ctx, out, names, o.mirror.Sync), unreadable)
+}
+
+// leaveOffline returns the streams without those of which the upstream must not be
+// asked, and says so.
+func leaveOffline(m *mirror.Mirror, out *screen, names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		s, err := m.Stream(name)
+		if err != nil || !s.Offline {
+			return false
+		}
+		printLine(out.stderr, "oxbow: %s: left as it is: `offline: true` of the stream says so", name)
+		return true
+	})
 }
 
 func (w *syncWork) options() mirror.SyncOptions {
@@ -167,6 +184,14 @@ func printResult(w io.Writer, r *mirror.Result) {
 		fmt.Fprintf(w, "%s: nothing new, snapshot %.12s stays\n", r.Stream, r.Snapshot)
 		return
 	}
-	fmt.Fprintf(w, "%s: published snapshot %.12s: %s, %s, %s; fetched %s, %s\n", r.Stream, r.Snapshot,
-		counted(r.Products, "product"), counted(r.Versions, "version"), counted(r.Items, "item"), counted(r.Fetched.Files, "file"), iec(r.Fetched.Bytes))
+	fmt.Fprintf(w, "%s: published snapshot %.12s: %s, %s, %s%s; fetched %s, %s\n", r.Stream, r.Snapshot,
+		counted(r.Products, "product"), counted(r.Versions, "version"), counted(r.Items, "item"), knownText(r.Known), counted(r.Fetched.Files, "file"), iec(r.Fetched.Bytes))
+}
+
+// knownText says how many further files clients are told of.
+func knownText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return " and " + counted(n, "further file") + " on demand"
 }

@@ -24,8 +24,9 @@ type Effective struct {
 
 // EffectiveStore is the part `store` of the file.
 type EffectiveStore struct {
-	Path    string `json:"path"`
-	Reserve int64  `json:"reserve"` // bytes; 0 is none
+	Path       string `json:"path"`
+	CacheLimit int64  `json:"cache_limit"` // bytes; 0 is none
+	Reserve    int64  `json:"reserve"`     // bytes; 0 is none
 }
 
 // EffectiveServe is the part `serve` of the file.
@@ -35,26 +36,31 @@ type EffectiveServe struct {
 		Cert string `json:"cert"`
 		Key  string `json:"key"`
 	} `json:"tls"`
-	TokenFile string `json:"token_file"`
-	OnFailure string `json:"on_failure"`
+	TokenFile    string `json:"token_file"`
+	OnFailure    string `json:"on_failure"`
+	ForwardProxy struct {
+		Listen string   `json:"listen"` // "": there is none
+		Allow  []string `json:"allow"`
+	} `json:"forward_proxy"`
 }
 
 // EffectiveStream is a stream of the file.
 type EffectiveStream struct {
-	Name          string          `json:"name"`
-	Upstream      []string        `json:"upstream"`
-	Keyring       string          `json:"keyring"` // "": the distribution's
-	AllowUnsigned bool            `json:"allow_unsigned"`
-	Path          string          `json:"path"`
-	Also          []string        `json:"also"`
-	Kind          mirror.Kind     `json:"kind"` // "": as upstream's metadata says
-	MAAS          streams.Profile `json:"maas"`
-	Select        []string        `json:"select"` // none: everything
-	Bootloaders   bool            `json:"bootloaders"`
-	MaxVersions   int             `json:"max_versions"` // 0: all
-	Advertise     string          `json:"advertise"`
-	Sync          *EffectiveSync  `json:"sync"` // null: only by command
-	Limit         int64           `json:"limit"`
+	Name          string           `json:"name"`
+	Upstream      []string         `json:"upstream"`
+	Keyring       string           `json:"keyring"` // "": the distribution's
+	AllowUnsigned bool             `json:"allow_unsigned"`
+	Path          string           `json:"path"`
+	Also          []string         `json:"also"`
+	Kind          mirror.Kind      `json:"kind"` // "": as upstream's metadata says
+	MAAS          streams.Profile  `json:"maas"`
+	Select        []string         `json:"select"` // none: everything; nothing beforehand, where all is advertised
+	Bootloaders   bool             `json:"bootloaders"`
+	MaxVersions   int              `json:"max_versions"` // 0: all
+	Advertise     mirror.Advertise `json:"advertise"`
+	Offline       bool             `json:"offline"`
+	Sync          *EffectiveSync   `json:"sync"` // null: only by command
+	Limit         int64            `json:"limit"`
 }
 
 // EffectiveSync is when a stream is synced by itself.
@@ -68,10 +74,15 @@ type EffectiveSync struct {
 func (s *Site) Effective() Effective {
 	e := Effective{File: s.File, Streams: []EffectiveStream{}}
 	e.Store.Path = cmp.Or(s.Store.Path, DefaultStore)
+	e.Store.CacheLimit = max(cmp.Or(s.Store.CacheLimit, cache.DefaultCacheLimit), 0)
 	e.Store.Reserve = max(cmp.Or(s.Store.Reserve, cache.DefaultReserve), 0)
 	e.Serve.Listen = cmp.Or(s.Serve.Listen, DefaultListen)
 	e.Serve.TLS.Cert, e.Serve.TLS.Key = s.Serve.TLS.Cert, s.Serve.TLS.Key
 	e.Serve.TokenFile, e.Serve.OnFailure = s.Serve.TokenFile, s.Serve.OnFailure
+	e.Serve.ForwardProxy.Listen, e.Serve.ForwardProxy.Allow = s.Serve.Forward.Listen, []string{}
+	for _, a := range s.Serve.Forward.Allow {
+		e.Serve.ForwardProxy.Allow = append(e.Serve.ForwardProxy.Allow, a.String())
+	}
 	for _, st := range s.Streams {
 		e.Streams = append(e.Streams, st.effective())
 	}
@@ -82,7 +93,7 @@ func (s Stream) effective() EffectiveStream {
 	e := EffectiveStream{
 		Name: s.Name, Upstream: []string{}, Keyring: s.KeyringFile, AllowUnsigned: s.AllowUnsigned, Path: s.Path, Also: append([]string{}, s.Also...),
 		Kind: s.Kind, MAAS: cmp.Or(s.Profile, streams.All), Select: append([]string{}, s.Select...), Bootloaders: !s.NoBootloaders,
-		MaxVersions: s.MaxVersions, Advertise: "selected", Limit: s.Limit,
+		MaxVersions: s.MaxVersions, Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Limit: s.Limit,
 	}
 	for _, u := range s.Upstream {
 		e.Upstream = append(e.Upstream, shownURL(u, s.Index))
@@ -121,12 +132,14 @@ func (s *Site) Render() []byte {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("store:")
 	line("  path: %s", yamlText(e.Store.Path))
+	line("  cache_limit: %s", sizeText(e.Store.CacheLimit))
 	line("  reserve: %s", sizeText(e.Store.Reserve))
 	line("serve:")
 	line("  listen: %s", yamlText(e.Serve.Listen))
 	line("  tls: {cert: %s, key: %s}", yamlText(e.Serve.TLS.Cert), yamlText(e.Serve.TLS.Key))
 	line("  token_file: %s", yamlText(e.Serve.TokenFile))
 	line("  on_failure: %s", yamlText(e.Serve.OnFailure))
+	line("  forward_proxy: {listen: %s, allow: %s}", yamlText(e.Serve.ForwardProxy.Listen), yamlList(e.Serve.ForwardProxy.Allow))
 	if len(e.Streams) == 0 {
 		line("streams: []")
 		return []byte(b.String())
@@ -159,6 +172,7 @@ func (s EffectiveStream) render(line func(format string, args ...any)) {
 	line("    bootloaders: %t", s.Bootloaders)
 	line("    max_versions: %d", s.MaxVersions)
 	line("    advertise: %s", s.Advertise)
+	line("    offline: %t", s.Offline)
 	switch {
 	case s.Sync == nil:
 		line("    # sync: only by command")

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"oxbow/mirror"
+	"oxbow/proxy"
 	"oxbow/streams"
 )
 
@@ -58,6 +59,11 @@ func TestStoreAndServe(t *testing.T) {
 		{"\xef\xbb\xbf---\nserve: {listen: 127.0.0.1:80}\n...\n", Site{Serve: Serve{Listen: "127.0.0.1:80"}}},
 		{"serve: {listen: \"[::1]:0\", token_file: token}", Site{Serve: Serve{Listen: "[::1]:0", TokenFile: dir + "/token"}}},
 		{"serve: {tls: {cert: tls.crt, key: tls.key}}", Site{Serve: Serve{TLS: TLS{dir + "/tls.crt", dir + "/tls.key"}}}},
+		{"serve: {forward_proxy: {listen: ':3128', allow: archive.ubuntu.com:80}}", Site{Serve: Serve{Forward: Forward{":3128", []proxy.Allowed{allowed(t, "archive.ubuntu.com:80")}}}}},
+		{"serve: {forward_proxy: {listen: '[::1]:3128', allow: ['[::1]:80', 'http://10.0.0.7:3142/ubuntu/', 'https://esm.ubuntu.com/']}}", Site{Serve: Serve{Forward: Forward{
+			"[::1]:3128", []proxy.Allowed{allowed(t, "[::1]:80"), allowed(t, "http://10.0.0.7:3142/ubuntu/"), allowed(t, "https://esm.ubuntu.com/")},
+		}}}},
+		{"serve: {listen: '127.0.0.1:0', forward_proxy: {listen: '127.0.0.1:0'}}", Site{Serve: Serve{Listen: "127.0.0.1:0", Forward: Forward{Listen: "127.0.0.1:0"}}}},
 		{"serve:\n  on_failure: |\n    logger -p user.err\n", Site{Serve: Serve{OnFailure: "logger -p user.err\n"}}},
 	} {
 		c.want.File = dir + "/oxbow.yaml"
@@ -66,10 +72,19 @@ func TestStoreAndServe(t *testing.T) {
 			t.Errorf("%q: %v", c.text, err)
 			continue
 		}
-		if diff := cmp.Diff(&c.want, got); diff != "" {
+		if diff := cmp.Diff(&c.want, got, cmp.AllowUnexported(proxy.Allowed{})); diff != "" {
 			t.Errorf("%q: %s", c.text, diff)
 		}
 	}
+}
+
+func allowed(t *testing.T, text string) proxy.Allowed {
+	t.Helper()
+	a, err := proxy.ParseAllowed(text)
+	if err != nil || a.String() != text {
+		t.Fatalf("%s is read as %v, %v", text, a, err)
+	}
+	return a
 }
 
 // What a key of a stream says is what its definition has.
@@ -106,6 +121,7 @@ func TestStream(t *testing.T) {
 		"sync: {at: 03:15}":                           func(s *Stream) { s.Schedule.At = "03:15" },
 		"sync: {at: '23:59', jitter: 23h}":            func(s *Stream) { s.Schedule = mirror.Schedule{At: "23:59", Jitter: 23 * time.Hour} },
 		"hold: []\n    offline: false":                func(*Stream) {},
+		"offline: true":                               func(s *Stream) { s.Offline = true },
 	} {
 		want := Stream{Stream: mirror.Stream{Name: "a", Upstream: []string{"http://h/a"}, Path: "/a/"}}
 		change(&want)
@@ -137,6 +153,36 @@ func TestUnsignedReadsKeyring(t *testing.T) {
 	_, err := Parse("f", []byte(plain+"    allow_unsigned: true\n    keyring: "+ring))
 	if err == nil || !strings.Contains(err.Error(), "cannot read "+ring) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A stream advertises what it selects. One without a selection advertises all of
+// upstream's, unless it says that everything is to be mirrored.
+func TestAdvertise(t *testing.T) {
+	for keys, want := range map[string]mirror.Advertise{
+		"":                                     mirror.AdvertiseAll,
+		", select: []":                         mirror.AdvertiseAll,
+		", select: arch=amd64":                 "",
+		", advertise: selected":                "",
+		", select: arch=amd64, advertise: all": mirror.AdvertiseAll,
+		", advertise: all":                     mirror.AdvertiseAll,
+	} {
+		s := parse(t, "streams: [{name: a, upstream: http://h/a"+keys+"}]")
+		if got := s.Streams[0].Advertise; got != want {
+			t.Errorf("%q: advertise %q, want %q", keys, got, want)
+		}
+		if again := parse(t, string(s.Render())); again.Streams[0].Advertise != want {
+			t.Errorf("%q: advertise %q once rendered, want %q", keys, again.Streams[0].Advertise, want)
+		}
+	}
+}
+
+// A schedule of a stream that is offline is warned of.
+func TestOfflineSchedule(t *testing.T) {
+	s := parse(t, "streams: [{name: a, upstream: http://h/a, offline: true, sync: {every: 1h}}]")
+	want := []string{"/etc/oxbow/oxbow.yaml:1:58: streams[0].sync: no effect: the stream is offline"}
+	if diff := cmp.Diff(want, s.Warnings); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -186,7 +232,7 @@ streams:
 `)
 	want := &Site{
 		File:  "/etc/oxbow/oxbow.yaml",
-		Store: Store{Path: "/var/lib/oxbow", Reserve: 2 << 30},
+		Store: Store{Path: "/var/lib/oxbow", Reserve: 2 << 30, CacheLimit: 50 << 30},
 		Serve: Serve{Listen: ":8080"},
 		Streams: []Stream{{
 			Stream: mirror.Stream{
@@ -197,7 +243,6 @@ streams:
 			Schedule:    mirror.Schedule{Every: time.Hour, Jitter: 5 * time.Minute},
 		}},
 		Warnings: []string{
-			"/etc/oxbow/oxbow.yaml:2:31: store.cache_limit: no effect yet: nothing is pulled through",
 			"/etc/oxbow/oxbow.yaml:25:5: streams[0].keep: no effect yet: every snapshot is kept",
 		},
 	}
@@ -255,7 +300,8 @@ func knownKeys(t *testing.T) []string {
 // What is rendered says the same when it is read again, and renders the same.
 func TestRender(t *testing.T) {
 	for _, text := range []string{
-		"", string(Example()), plain,
+		"", string(Example()), plain, "store: {cache_limit: 0}", "store: {cache_limit: 1500000001}",
+		"serve: {forward_proxy: {listen: ':3128', allow: ['archive.ubuntu.com:80', http://a/b/]}}",
 		"store: {path: /a b, reserve: 0}\nserve: {listen: ':1', on_failure: \"a: 'b' \\\"c\\\" # \\\\ \\t\\n é\"}",
 		"store: {path: x, reserve: 1500000001}\n" + plain + "    limit: 1500kB\n    sync: {at: 03:15, jitter: 90s}\n    maas: 3.8\n    kind: plain\n    bootloaders: false\n    also: []\n    allow_unsigned: true\n",
 		"streams: [{name: '3.8', upstream: [http://h/x%20y/streams/v1/a%25b.json, 'https://u@[::1]:80/streams/v1/a%25b.json'], path: /x/, select: [\"a='b c'\", 'release~^[a-z]+$']}]",

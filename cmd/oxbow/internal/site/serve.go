@@ -1,9 +1,12 @@
 package site
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"oxbow/proxy"
 )
@@ -31,7 +34,7 @@ func (r *reader) serve(v value) Serve {
 		s.Listen = addr
 	}
 	s.OnFailure, _ = r.text(m["on_failure"], "a command line", `"logger -p user.err 'oxbow: a sync failed'"`)
-	r.forwardProxy(m["forward_proxy"])
+	s.Forward = r.forwardProxy(m["forward_proxy"], s.Listen)
 	return s
 }
 
@@ -73,13 +76,31 @@ func (r *reader) tokenFile(v value) string {
 	return name
 }
 
-func (r *reader) forwardProxy(v value) {
+// forwardProxy reads where clients that have an http_proxy are served, and what they may
+// reach beside the streams. The front end listens at front.
+func (r *reader) forwardProxy(v value, front string) Forward {
 	m := r.mapping(v, "listen", "allow")
-	const remedy = "this version has no forward proxy; remove the key"
-	if s, _ := r.text(m["listen"], "an address", `""`); s != "" {
-		r.refuse(m["listen"], "`forward_proxy` cannot listen", remedy)
+	var f Forward
+	f.Listen, _ = r.text(m["listen"], "an address", `":3128"`)
+	switch {
+	case f.Listen == "":
+	case CheckListen(f.Listen) != nil:
+		r.wrong(m["listen"], "HOST:PORT, or :PORT for all addresses of this machine", `":3128"`)
+	case f.Listen == cmp.Or(front, DefaultListen) && !strings.HasSuffix(f.Listen, ":0"):
+		r.refuse(m["listen"], fmt.Sprintf("`forward_proxy` is to listen at `%s`, as the front end does", f.Listen), "give it a port of its own, as in `listen: \":3128\"`")
 	}
-	if all, _ := r.texts(m["allow"], "a list of hosts", "[]"); len(all) > 0 {
-		r.refuse(m["allow"], "`forward_proxy` cannot allow anything", remedy)
+	const example = `"archive.ubuntu.com:80"`
+	texts, at := r.texts(m["allow"], "a host with its port or a list of them", example)
+	for i, text := range texts {
+		a, err := proxy.ParseAllowed(text)
+		if err != nil {
+			r.refuse(at[i], fmt.Sprintf("`allow` has %q, which is %v", shortened(withoutSecrets(text)), err), proxy.AllowRule+", as in `allow: ["+example+"]`")
+			continue
+		}
+		f.Allow = append(f.Allow, a)
 	}
+	if len(texts) > 0 && f.Listen == "" {
+		r.refuse(m["allow"], "`forward_proxy` allows something and does not listen", "say where it is to, as in `listen: \":3128\"`, or remove the key")
+	}
+	return f
 }

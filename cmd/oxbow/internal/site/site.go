@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 
 	"oxbow/mirror"
+	"oxbow/proxy"
 )
 
 const (
@@ -48,8 +49,9 @@ type Site struct {
 
 // Store says where the store is and what it leaves alone.
 type Store struct {
-	Path    string // absolute; "" is not said
-	Reserve int64  // bytes, as cache.Options has it: 0 is not said, -1 is none
+	Path       string // absolute; "" is not said
+	Reserve    int64  // bytes, as cache.Options has it: 0 is not said, -1 is none
+	CacheLimit int64  // bytes of what is pulled through, as cache.Options has it: 0 is not said, -1 is none
 }
 
 // Serve says how the streams are served.
@@ -58,6 +60,14 @@ type Serve struct {
 	TLS       TLS
 	TokenFile string // absolute; "": no token is asked of clients
 	OnFailure string // shell command line run after a scheduled sync that failed; "" is none
+	Forward   Forward
+}
+
+// Forward says where clients that have an http_proxy are served, and what they may reach
+// beside the streams.
+type Forward struct {
+	Listen string // HOST:PORT; "": nowhere
+	Allow  []proxy.Allowed
 }
 
 // TLS names the files of a certificate and its key: both, or none for plain
@@ -150,8 +160,10 @@ func (r *reader) store(v value) Store {
 			s.Reserve = -1
 		}
 	}
-	if _, ok := r.size(m["cache_limit"], "50GiB"); ok {
-		r.warn(m["cache_limit"], "no effect yet: nothing is pulled through")
+	if n, ok := r.size(m["cache_limit"], "50GiB"); ok {
+		if s.CacheLimit = n; n == 0 {
+			s.CacheLimit = -1
+		}
 	}
 	return s
 }

@@ -72,6 +72,9 @@ func (r *reader) stream(v value) definition {
 	r.bounds(&d, m)
 	r.later(m)
 	d.Schedule = r.schedule(m["sync"])
+	if d.Offline && !m["sync"].absent() {
+		r.warn(m["sync"], "no effect: the stream is offline")
+	}
 	return d
 }
 
@@ -81,9 +84,6 @@ func (r *reader) required(v value, m fields) {
 		if m[need[0]].absent() {
 			r.problem(v.at, v.path, fmt.Sprintf("a stream has no `%s`", need[0]), fmt.Sprintf("give it one, as in `%s: %s`", need[0], need[1]))
 		}
-	}
-	if len(r.list(m["select"])) == 0 && m["advertise"].absent() {
-		r.problem(v.at, v.path, "a stream has neither `select` nor `advertise: selected`", "without a selection everything of upstream is mirrored; say `advertise: selected` if that is wanted")
 	}
 }
 
@@ -194,9 +194,18 @@ func (r *reader) wanted(d *definition, m fields) {
 		d.NoBootloaders = !on
 	}
 	d.Select = r.filters(m["select"])
-	if r.oneOf(m["advertise"], "selected", "all") == "all" {
-		r.refuse(m["advertise"], "`advertise: all` is not in this version, which publishes what is selected and nothing else", "say `advertise: selected`")
+	d.Advertise = r.advertise(m["advertise"], len(r.list(m["select"])) == 0)
+	d.Offline, _ = r.boolean(m["offline"])
+}
+
+// advertise reads what clients are told of a stream: of one without a selection, which
+// would be mirrored whole otherwise, all of upstream's.
+func (r *reader) advertise(v value, everything bool) mirror.Advertise {
+	said := mirror.Advertise(r.oneOf(v, string(mirror.AdvertiseSelected), string(mirror.AdvertiseAll)))
+	if said == mirror.AdvertiseAll || v.absent() && everything {
+		return mirror.AdvertiseAll
 	}
+	return "" // one definition, one form
 }
 
 // filters returns selections, all of which can be read.
@@ -224,9 +233,6 @@ func (r *reader) later(m fields) {
 	before := len(r.problems)
 	if len(r.filters(m["hold"])) > 0 && len(r.problems) == before {
 		r.refuse(m["hold"], "this version cannot hold versions back", "leave them out in `select`, as in `version_name!=20250718`, and remove the key")
-	}
-	if offline, _ := r.boolean(m["offline"]); offline {
-		r.refuse(m["offline"], "`offline: true` is not in this version", "remove it; a stream without `sync` asks upstream only when a command says so")
 	}
 	if v := m["keep"]; !v.absent() {
 		k := r.mapping(v, "last", "daily", "weekly", "grace")
