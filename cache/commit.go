@@ -51,12 +51,17 @@ func (in *Ingest) commit(ctx context.Context) (proven, error) {
 	case in.have.total() != in.prefix.Load() || in.want.Size > in.prefix.Load():
 		return proven{}, fmt.Errorf("%w: %d of %d bytes are there", ErrIncomplete, in.have.total(), in.want.Size)
 	}
+	in.whole.Store(true)
 	b, err := in.prove(ctx)
+	in.whole.Store(err == nil)
 	if errors.Is(err, ErrCorrupt) {
 		return proven{}, errors.Join(err, in.drop())
 	}
 	if err != nil {
 		return proven{}, err
+	}
+	if in.whenProven != nil {
+		in.whenProven()
 	}
 	if b.Size < smallSize {
 		err = in.stage(b)

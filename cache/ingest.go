@@ -29,6 +29,9 @@ type Ingest struct {
 	epoch int           // s.epoch before the first write
 	done  chan struct{} // closed when the next may begin
 
+	whenProven func()      // called by Commit before the content is durable
+	whole      atomic.Bool // all bytes are there, and Commit has begun
+
 	prefix atomic.Int64 // the frontier: bytes from the first on that are there. It only grows, but for Reset.
 	owed   atomic.Int64 // this ingest's share of s.promised
 

@@ -128,6 +128,31 @@ func TestTheDoubtfulStay(t *testing.T) {
 	wantPulled(t, s, c)
 }
 
+// TestWhatCameAgainStays promises that a note of an eviction that was not cleared does no harm to a blob that came again: it stays
+// if a snapshot needs it, and is pulled if not; and that a note without a blob is forgotten.
+func TestWhatCameAgainStays(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	c := contents(4, 100)
+	for _, data := range c[:3] {
+		ingest(t, s, data)
+	}
+	publish(t, s, "stable", itemOf("a", c[0]), knownOf("b", c[1]))
+	left := make(map[Digest]pullFacts)
+	for i, state := range []pullState{pullLeaving, pullLeaving, pullLeaving, pullNamed} {
+		left[Sum(c[i])] = pullFacts{State: state, Size: 100, Used: time.Unix(int64(i), 0)}
+	}
+	if err := errors.Join(s.index.setPulls(left), s.index.dropBlobs(Sum(c[2])), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = reopenStore(t, s.dir)
+	wantHere(t, s, c, 0, 1)
+	wantPulled(t, s, c, 1)
+	s.SetCacheLimit(1)
+	evict(t, s)
+	wantHere(t, s, c, 0)
+}
+
 // TestALostCurrentIsCounted promises that a publication that is made current when the store is opened keeps what it needs.
 func TestALostCurrentIsCounted(t *testing.T) {
 	t.Parallel()

@@ -43,8 +43,16 @@ func (in *Ingest) Follow() (*os.File, error) {
 	return f, nil
 }
 
+// WhenProven has Commit call proven once the content is found to be what was wanted, before it is durable: who follows need not
+// wait for that. It is called at most once, by the goroutine that commits, and must not call the ingest. Set it before any of the
+// bytes is written.
+func (in *Ingest) WhenProven(proven func()) { in.whenProven = proven }
+
 // Ahead returns how many bytes have landed from off on without a gap.
 func (in *Ingest) Ahead(off int64) int64 {
+	if in.whole.Load() { // Commit does not let go of mu until all is durable
+		return in.prefix.Load() - off
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.have.ahead(off)

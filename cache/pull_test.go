@@ -447,3 +447,38 @@ func TestPulledGivesWayToAFullDisk(t *testing.T) {
 	wantHere(t, s, c, 0, 2) // it would have gone in vain
 	os.Remove(s.dir + "/somebody's file")
 }
+
+// Who follows is told that the content is proven before it is made durable, and can read all of it then; never of a content that
+// is another.
+func TestWhenProven(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	data := content(1, smallSize+5)
+	in, err := s.BeginPull(t.Context(), wantOf(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	told := 0
+	in.WhenProven(func() {
+		told++
+		if s.Has(Sum(data)) || in.Ahead(3) != int64(len(data))-3 {
+			t.Errorf("when it is proven, %d bytes can be read; in the store: %v", in.Ahead(3), s.Has(Sum(data)))
+		}
+	})
+	if _, err := in.WriteAt(make([]byte, len(data)), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Commit(t.Context()); !errors.Is(err, ErrCorrupt) || told != 0 {
+		t.Errorf("of another content: %v, told %d times", err, told)
+	}
+	if err := in.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.WriteAt(data, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Commit(t.Context()); err != nil || told != 1 {
+		t.Errorf("%v, told %d times", err, told)
+	}
+}

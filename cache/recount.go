@@ -1,9 +1,15 @@
 package cache
 
-import "context"
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+)
 
 // openAccount makes the account what x says. It ends what a crash interrupted: evictions, and publications of which only the
-// manifests tell whether they need a blob.
+// manifests tell whether they need a blob. They tell it too of one that was to go and that the index knows: it did not get to
+// the removal of the file, or the blob has come again since, maybe to be needed.
 func (s *Store) openAccount(ctx context.Context, x *index) error {
 	all, err := x.pulls(ctx)
 	if err != nil {
@@ -11,18 +17,18 @@ func (s *Store) openAccount(ctx context.Context, x *index) error {
 	}
 	leaving, doubtful := make(map[Digest]pullFacts), make(map[Digest]pullFacts)
 	for d, f := range all {
+		_, err := x.blob(d)
 		switch {
-		case f.State == pullLeaving:
+		case f.State == pullLeaving && errors.Is(err, ErrMiss):
 			leaving[d] = f
-			delete(all, d)
-		case f.State == pullNamed || s.recount:
+		case f.State != pullKept || s.recount:
 			doubtful[d] = f
-			delete(all, d)
+		default:
+			continue
 		}
+		delete(all, d)
 	}
-	if err := s.endEvictions(leaving); err != nil {
-		return err
-	}
+	s.endEvictions(leaving)
 	sure, err := s.resolve(ctx, doubtful)
 	if err != nil {
 		return err
@@ -34,25 +40,16 @@ func (s *Store) openAccount(ctx context.Context, x *index) error {
 	return nil
 }
 
-func (s *Store) endEvictions(leaving map[Digest]pullFacts) error {
-	if len(leaving) == 0 {
-		return nil
-	}
-	digests := make([]Digest, 0, len(leaving))
-	for d := range leaving {
-		digests = append(digests, d)
-	}
-	if err := s.index.dropBlobs(digests...); err != nil {
-		return err
-	}
+// endEvictions removes the files of blobs that are unknown already.
+func (s *Store) endEvictions(leaving map[Digest]pullFacts) {
+	digests := slices.Collect(maps.Keys(leaving))
 	if err := s.removeFiles(leaving, digests); err != nil {
 		s.log.Warn("cannot remove files that were evicted; the next start tries again", "store", s.dir, "reason", err)
 	}
-	return nil
 }
 
-// resolve returns those blobs that no kept snapshot needs, and makes the others mirrored. While that cannot be told, they stay in
-// doubt, and out of the account.
+// resolve returns those blobs that are here and that no kept snapshot needs; the others leave the account. While that cannot be told, they stay in
+// doubt, and are not evicted.
 func (s *Store) resolve(ctx context.Context, doubtful map[Digest]pullFacts) (sure map[Digest]pullFacts, err error) {
 	if len(doubtful) == 0 {
 		return nil, nil
@@ -70,17 +67,17 @@ func (s *Store) resolve(ctx context.Context, doubtful map[Digest]pullFacts) (sur
 		}
 		return nil, s.index.setPulls(doubtful)
 	}
-	var needed []Digest
+	var drop []Digest
 	for d, f := range doubtful {
-		if keep.blobs[d] {
-			needed = append(needed, d)
+		if keep.blobs[d] || !s.disk.Exists(blobName(d)) {
+			drop = append(drop, d)
 			continue
 		}
 		f.State = pullKept
 		sure[d] = f
 	}
-	if len(needed) > 0 {
-		if err := s.index.dropPulls(needed...); err != nil {
+	if len(drop) > 0 {
+		if err := s.index.dropPulls(drop...); err != nil {
 			return nil, err
 		}
 	}

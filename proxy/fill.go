@@ -86,6 +86,7 @@ type fill struct {
 	landed  int64         // bytes that this fill brought
 	last    time.Time     // when the last of them did
 	anew    int           // how often the bytes were dropped and begun anew
+	proven  bool          // the content is what it should be, if not durable yet
 	ended   bool
 	err     error               // after the end; nil: the content is proven, and here
 	changed chan struct{}       // closed when any of this changes
@@ -135,6 +136,7 @@ func (f *fill) try(ctx context.Context) error {
 		return err
 	}
 	defer in.Close()
+	in.WhenProven(func() { f.change(func() { f.proven = true }) })
 	f.change(func() { f.in = in })
 	_, err = f.pull(ctx, f.stream, f.entry.Path, in, mirror.FetchOptions{Progress: f.progress, Next: f.next, Corrupt: f.corrupt})
 	if err == nil {
@@ -205,51 +207,48 @@ var (
 // all the rest once the content is proven. anew is how often the bytes had been begun
 // anew when the caller began to read.
 func (f *fill) ahead(ctx context.Context, r *follower, off int64, anew int) (int64, error) {
-	return f.await(ctx, r, off, anew, func() int64 {
-		if f.in == nil {
-			return 0
-		}
-		return f.in.Ahead(off)
-	})
+	return f.await(ctx, r, off, anew, func(in *cache.Ingest) int64 { return in.Ahead(off) })
 }
 
-// proven waits until the content is proven.
-func (f *fill) proven(ctx context.Context, r *follower, off int64, anew int) error {
-	_, err := f.await(ctx, r, off, anew, func() int64 { return 0 })
-	return err
-}
-
-func (f *fill) await(ctx context.Context, r *follower, off int64, anew int, here func() int64) (int64, error) {
+// await waits until the content is proven, or here finds bytes from off on.
+func (f *fill) await(ctx context.Context, r *follower, off int64, anew int, here func(*cache.Ingest) int64) (int64, error) {
+	defer f.waits(r, -1)
 	for {
 		f.mu.Lock()
-		n, err, changed := here(), error(nil), f.changed
+		in, changed, proven, err := f.in, f.changed, f.proven || f.ended && f.err == nil, error(nil)
 		switch {
-		case f.ended && f.err != nil:
-			err = fmt.Errorf("%w: %w", errFill, f.err)
 		case f.anew != anew:
-			err = errAnew
-		case f.ended:
-			n = f.entry.Size - off
+			err = errAnew // also when what came since is proven
+		case f.ended && !proven:
+			err = fmt.Errorf("%w: %w", errFill, f.err)
 		}
-		if n > 0 || err != nil || f.ended {
-			delete(f.waiting, r)
-		} else {
-			f.waiting[r] = off
-		}
-		done := f.ended
 		f.mu.Unlock()
-		if n > 0 || err != nil || done {
-			return n, err
+		if proven || err != nil {
+			return f.entry.Size - off, err
 		}
+		if in != nil && here != nil {
+			if n := here(in); n > 0 {
+				return n, nil
+			}
+		}
+		f.waits(r, off)
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			f.mu.Lock()
-			delete(f.waiting, r)
-			f.mu.Unlock()
 			return 0, context.Cause(ctx)
 		}
 	}
+}
+
+// waits notes where a follower waits; -1: it does not.
+func (f *fill) waits(r *follower, off int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if off < 0 {
+		delete(f.waiting, r)
+		return
+	}
+	f.waiting[r] = off
 }
 
 // begun returns how often the bytes were begun anew.

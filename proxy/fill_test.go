@@ -485,3 +485,15 @@ func TestUnknownPathRefreshes(t *testing.T) {
 		t.Errorf("a path that is not there: %s, %d refreshes", resp.Status, refreshes.Load())
 	}
 }
+
+// Who was sent bytes that turned out to be wrong is cut, even if the right ones are here
+// before it looks again; who was sent none gets these.
+func TestFillAnewAndProven(t *testing.T) {
+	f := &fill{entry: cache.Entry{Size: 100}, anew: 1, proven: true, changed: make(chan struct{}), waiting: map[*follower]int64{}}
+	if n, err := f.ahead(t.Context(), nil, 40, 0); !errors.Is(err, errAnew) {
+		t.Errorf("a reader of the wrong bytes gets %d more (%v)", n, err)
+	}
+	if n, err := f.ahead(t.Context(), nil, 40, 1); n != 60 || err != nil {
+		t.Errorf("a reader of the right bytes gets %d more (%v)", n, err)
+	}
+}

@@ -11,6 +11,13 @@ import (
 // content is proven: no client completes a download of bytes that were not.
 const holdBack = 64 << 10
 
+// A fill's followers wait for the same bytes and wake together. In short steps each has
+// its turn, and the last of many its first byte, while the others are served.
+const (
+	firstStep  = 16 << 10
+	followStep = 256 << 10
+)
+
 // A follower is a reader of a content that a fill brings. It waits for bytes that are
 // not here yet. http.ServeContent asks it for its size and seeks; then it hands it to a
 // [reply], which sends from the file in the kernel.
@@ -98,7 +105,7 @@ func (r *follower) ahead() (int64, error) {
 func (r *follower) proven() error {
 	r.begin()
 	for {
-		err := r.f.proven(r.ctx, r, r.off, r.anew)
+		_, err := r.f.await(r.ctx, r, r.off, r.anew, nil)
 		if errors.Is(err, errAnew) && r.file == nil {
 			r.anew = r.f.begun()
 			continue
@@ -119,7 +126,7 @@ func (r *follower) open() (err error) {
 
 // follow sends n bytes of a content that a fill brings, as they come.
 func (w *reply) follow(r *follower, n int64) (sent int64, err error) {
-	free := n - holdBack
+	free, step := n-holdBack, int64(firstStep)
 	for sent < n {
 		var ready int64
 		if sent < free {
@@ -132,8 +139,9 @@ func (w *reply) follow(r *follower, n int64) (sent int64, err error) {
 			w.count(0, err)
 			return sent, err
 		}
-		m, err := w.sendPart(r, min(ready, stride))
+		m, err := w.sendPart(r, min(ready, step))
 		sent += m
+		step = followStep
 		if err != nil || m == 0 {
 			return sent, err
 		}

@@ -24,28 +24,34 @@ var (
 	staleFor      = ofStream("metadata_stale_seconds", "How long upstream's metadata could not be brought up to date; 0 if the last sync was good.")
 	upstreamIndex = ofStream("upstream_index_timestamp_seconds", "Date of the newest index of upstream's that was accepted. If it stays while syncs succeed, upstream rests or someone on the way holds updates back.")
 
-	storeFree    = plainGauge("store_free_bytes", "Space on the store's file system that may still be written.")
-	storeReserve = plainGauge("store_reserve_bytes", "Free space that syncs leave alone: they stop below it.")
-	storeSize    = plainGauge("store_size_bytes", "Size of the store's file system.")
+	storeFree    = plain("store_free_bytes", "Space on the store's file system that may still be written.")
+	storeReserve = plain("store_reserve_bytes", "Free space that syncs leave alone: they stop below it.")
+	storeSize    = plain("store_size_bytes", "Size of the store's file system.")
 
-	certificateEnd = plainGauge("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires.")
+	pulledFiles  = plain("pulled_files", "Files that are here because they were asked for.")
+	pulledBytes  = plain("pulled_bytes", "Size of the files that are here because they were asked for.")
+	pulledLimit  = plain("pulled_limit_bytes", "What the size of these is bounded by; 0 is no bound.")
+	evictedFiles = plain("evicted_files_total", "Files that were removed for others that were asked for.")
+	evictedBytes = plain("evicted_bytes_total", "Size of the files that were removed for others.")
 
-	reloadGood   = plainGauge("config_last_reload_successful", "1 if the configuration was accepted when it was read last, 0 if the one before it is still in effect.")
-	reloadGoodAt = plainGauge("config_last_reload_success_timestamp_seconds", "When a configuration was accepted last.")
+	certificateEnd = plain("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires.")
+
+	reloadGood   = plain("config_last_reload_successful", "1 if the configuration was accepted when it was read last, 0 if the one before it is still in effect.")
+	reloadGoodAt = plain("config_last_reload_success_timestamp_seconds", "When a configuration was accepted last.")
 )
 
 func ofStream(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("oxbow_"+name, help, []string{"stream"}, nil)
 }
 
-func plainGauge(name, help string) *prometheus.Desc {
+func plain(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("oxbow_"+name, help, nil, nil)
 }
 
 func (gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, staleFor, upstreamIndex,
-		storeFree, storeReserve, storeSize, certificateEnd,
+		storeFree, storeReserve, storeSize, pulledFiles, pulledBytes, pulledLimit, evictedFiles, evictedBytes, certificateEnd,
 	} {
 		to <- d
 	}
@@ -60,9 +66,19 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 		send(to, storeReserve, float64(space.Reserve))
 		send(to, storeSize, float64(space.Total))
 	}
+	g.collectPulled(to)
 	if g.certificate != nil {
 		sendTime(to, certificateEnd, g.certificate.Expires())
 	}
+}
+
+func (g gauges) collectPulled(to chan<- prometheus.Metric) {
+	pulled := g.store.PullStats()
+	send(to, pulledFiles, float64(pulled.Blobs))
+	send(to, pulledBytes, float64(pulled.Bytes))
+	send(to, pulledLimit, float64(pulled.Limit))
+	to <- prometheus.MustNewConstMetric(evictedFiles, prometheus.CounterValue, float64(pulled.Evicted))
+	to <- prometheus.MustNewConstMetric(evictedBytes, prometheus.CounterValue, float64(pulled.EvictedBytes))
 }
 
 func (g gauges) collectStream(to chan<- prometheus.Metric, stream string) {

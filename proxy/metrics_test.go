@@ -105,6 +105,8 @@ func TestMetrics(t *testing.T) {
 		`snapshot_bytes{stream="stable"}`:                          "9",
 		`snapshot_files{stream="empty"}`:                           "",
 		`store_reserve_bytes`:                                      "0",
+		`pulled_files`:                                             "0",
+		`evicted_files_total`:                                      "0",
 		`control_commands_total{command="mirror sync",status="3"}`: "1",
 		`config_last_reload_successful`:                            "0",
 		`config_last_reload_success_timestamp_seconds`:             "1.7e+09",

@@ -81,7 +81,7 @@ func (d *daemon) adopt(now place) (notes []string) {
 		key     string
 		changed bool
 	}{
-		{"store", now.dir != d.o.store.Files().Dir() || now.site.Store != started.Store},
+		{"store", now.dir != d.o.store.Files().Dir() || now.site.Store.Reserve != started.Store.Reserve},
 		{"serve.listen", now.site.Serve.Listen != started.Serve.Listen},
 		{"serve.tls", now.site.Serve.TLS != started.Serve.TLS},
 		{"serve.forward_proxy.listen", now.site.Serve.Forward.Listen != started.Serve.Forward.Listen},
@@ -95,6 +95,7 @@ func (d *daemon) adopt(now place) (notes []string) {
 		d.log.Warn(w)
 	}
 	before := d.site.Swap(now.site)
+	d.o.store.SetCacheLimit(now.site.Store.CacheLimit)
 	d.o.configure(now.site)
 	d.refresh()
 	for _, st := range now.site.Streams {

@@ -14,29 +14,27 @@ import (
 	"time"
 )
 
-// cold serves one file of 400 MiB that is not mirrored to clients that all ask at once:
-// beside Varnish, to a crowd, and over a wire of 100 MiB/s beside one curl.
-func cold(ctx context.Context, b *bench) error {
-	t, err := makeTree(b, []int64{400 * mib})
-	if err != nil {
-		return err
+// A cold scenario serves one file of 400 MiB that is not mirrored to clients that all
+// ask at once.
+func cold(measure func(b *bench, ctx context.Context, t *tree, upstream string) error) func(context.Context, *bench) error {
+	return func(ctx context.Context, b *bench) error {
+		t, err := makeTree(b, []int64{400 * mib})
+		if err != nil {
+			return err
+		}
+		defer t.remove()
+		base, stop, err := nginx(ctx, b, t.dir, "")
+		if err != nil {
+			return err
+		}
+		defer stop()
+		return measure(b, ctx, t, base)
 	}
-	defer t.remove()
-	base, stop, err := nginx(ctx, b, t.dir, "")
-	if err != nil {
-		return err
-	}
-	defer stop()
-	return errors.Join(
-		b.coldBesideVarnish(ctx, t, base),
-		b.crowd(ctx, t, base, 64),
-		b.narrow(ctx, t, base),
-	)
 }
 
-const readers = 16
-
+// coldBesideVarnish compares with what is usually put before a slow upstream.
 func (b *bench) coldBesideVarnish(ctx context.Context, t *tree, base string) error {
+	const readers = 16
 	p, err := compare(b.runs,
 		func() (usage, error) {
 			return b.pulled(ctx, t, base, func(o *oxbowServer) (usage, error) { return clients(ctx, o.url(t), readers) })
@@ -58,6 +56,7 @@ func (b *bench) coldBesideVarnish(ctx context.Context, t *tree, base string) err
 
 // narrow compares with one curl that has a wire of 100 MiB/s for itself and keeps nothing.
 func (b *bench) narrow(ctx context.Context, t *tree, base string) error {
+	const readers = 4 // as many as this machine serves beside the wire
 	wire, err := throttle(strings.TrimPrefix(base, "http://"), 100*mib)
 	if err != nil {
 		return err
@@ -76,9 +75,10 @@ func (b *bench) narrow(ctx context.Context, t *tree, base string) error {
 	return nil
 }
 
-// crowd asks with n clients that prove what they get, and prints when the last of them
+// crowd asks with 64 clients that prove what they get, and prints when the last of them
 // had its first byte, beside one that asks upstream, and what upstream sent.
-func (b *bench) crowd(ctx context.Context, t *tree, base string, n int) error {
+func (b *bench) crowd(ctx context.Context, t *tree, base string) error {
+	const n = 64
 	for range b.runs {
 		direct := fetch(ctx, base+"/"+t.paths[0])
 		if direct.err != nil {

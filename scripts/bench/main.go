@@ -2,7 +2,7 @@
 // same minutes on the same machine, and prints ratios: absolute times say
 // little on a shared machine.
 //
-//	go run ./scripts/bench [-runs N] [-only clone,limited,tiny,hot,cold] [-dir DIR]
+//	go run ./scripts/bench [-runs N] [-only clone,limited,tiny,hot,cold,crowd,narrow] [-dir DIR]
 //
 // It runs in the root of the repository, needs bin/oxbow (`make build`), nginx,
 // curl, varnish and some 8 GiB of disk below DIR, and talks to loopback only.
@@ -36,7 +36,9 @@ var scenarios = []struct {
 	{"limited", mirroring{"one file of 400 MiB at 20 MB/s a connection", []int64{400 * mib}, "20m", "1 curl", curls(1)}.run},
 	{"tiny", mirroring{"8000 files below 1 KiB", tinySizes(), "", "curl --parallel", (*bench).curlConfig}.run},
 	{"hot", hot},
-	{"cold", cold},
+	{"cold", cold((*bench).coldBesideVarnish)},
+	{"crowd", cold((*bench).crowd)},
+	{"narrow", cold((*bench).narrow)},
 }
 
 func main() {

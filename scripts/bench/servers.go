@@ -72,7 +72,7 @@ func varnish(ctx context.Context, b *bench, upstream string) (*varnishd, error) 
 	if err != nil {
 		return nil, err
 	}
-	p, err := start("varnishd", "-F", "-n", state, "-a", addr, "-b", strings.TrimPrefix(upstream, "http://"), "-s", "malloc,1g")
+	p, err := start("varnishd", "-F", "-j", "none", "-n", state, "-a", addr, "-b", strings.TrimPrefix(upstream, "http://"), "-s", "malloc,1g")
 	if err != nil {
 		return nil, err
 	}
