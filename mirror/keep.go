@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -22,6 +23,29 @@ var DefaultKeep = Keep{Last: 10, Daily: 7, Weekly: 4, Grace: 24 * time.Hour}
 
 func (k Keep) String() string {
 	return fmt.Sprintf("the last %d, %d daily, %d weekly, %v", k.Last, k.Daily, k.Weekly, k.Grace)
+}
+
+// PlanSweep plans a sweep of the store by what the streams keep. All snapshots of a
+// stream whose definition is not there, or cannot be read, stay.
+func (m *Mirror) PlanSweep(ctx context.Context) (*cache.SweepPlan, error) {
+	all, unreadable := Streams(m.store.Files())
+	if unreadable != nil {
+		m.log.Warn("all snapshots of a stream stay, since its definition cannot be read", "reason", unreadable)
+	}
+	keeps := map[string]Keep{}
+	for _, s := range all {
+		keeps[s.Name] = s.Keep
+		if s.Keep == (Keep{}) {
+			keeps[s.Name] = DefaultKeep
+		}
+	}
+	return m.store.PlanSweep(ctx, cache.SweepOptions{Expired: func(stream string, kept []cache.Snapshot) map[cache.Digest]string {
+		k, defined := keeps[stream]
+		if !defined {
+			return nil
+		}
+		return k.expired(kept, m.now())
+	}})
 }
 
 // expired returns those of the kept snapshots, newest first, that nothing asks for, and why. Days are those of UTC.

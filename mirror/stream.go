@@ -85,6 +85,9 @@ type Stream struct {
 	// upstream lists are kept.
 	MaxVersions int `json:"max_versions,omitempty"`
 
+	// Keep says which superseded snapshots stay. If zero, it is [DefaultKeep].
+	Keep Keep `json:"keep,omitzero"`
+
 	// Limit bounds what syncs of the stream take from upstream, in bytes a second,
 	// and apart from them what is pulled through. If zero, there is no bound.
 	Limit int64 `json:"limit,omitempty"`
