@@ -259,16 +259,26 @@ func (f *fill) begun() int {
 }
 
 // open opens what has landed, for a reader beside those who write. The count tells
-// whether it is still that when it is read.
-func (f *fill) open() (file *os.File, anew int, err error) {
-	f.mu.Lock()
-	in, anew, ended := f.in, f.anew, f.ended
-	f.mu.Unlock()
-	if in != nil && !ended {
-		if file, err = in.Follow(); err == nil {
-			return file, anew, nil
+// whether it is still that when it is read. Between the proof and the end of a fill
+// there is a moment when the bytes have no name to open them by.
+func (f *fill) open(ctx context.Context) (file *os.File, anew int, err error) {
+	for {
+		f.mu.Lock()
+		in, anew, ended, changed := f.in, f.anew, f.ended, f.changed
+		f.mu.Unlock()
+		if ended {
+			file, err = f.store.Blob(f.entry.Digest)
+			return file, anew, err
+		}
+		if in != nil {
+			if file, err = in.Follow(); err == nil {
+				return file, anew, nil
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
 		}
 	}
-	file, err = f.store.Blob(f.entry.Digest)
-	return file, anew, err
 }

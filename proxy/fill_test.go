@@ -497,3 +497,16 @@ func TestFillAnewAndProven(t *testing.T) {
 		t.Errorf("a reader of the right bytes gets %d more (%v)", n, err)
 	}
 }
+
+// A file of any size is had from its first request on, small ones, which are proven
+// before any of their bytes was sent, among them.
+func TestFillSmall(t *testing.T) {
+	for size := range 12 {
+		o := newOrigin(t, size*size*1500)
+		_, addr := fillSite(t, o, Options{})
+		resp, body, err := fetchCold(addr)
+		if err != nil || resp.StatusCode != http.StatusOK || !bytes.Equal(body, o.content) {
+			t.Errorf("%d bytes: %v, %v", len(o.content), resp, err)
+		}
+	}
+}

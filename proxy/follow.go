@@ -119,7 +119,7 @@ func (r *follower) proven() error {
 
 func (r *follower) open() (err error) {
 	if r.file == nil {
-		r.file, r.anew, err = r.f.open()
+		r.file, r.anew, err = r.f.open(r.ctx)
 	}
 	return err
 }
