@@ -158,24 +158,55 @@ func PublishedDocuments(f *cache.Files, stream string) (Documents, error) {
 	if err != nil {
 		return nil, err
 	}
+	return documentsIn(f, man), nil
+}
+
+// documentsIn reads what a snapshot shows its clients: our documents or, where there are
+// none, upstream's own.
+func documentsIn(f *cache.Files, man *cache.Manifest) Documents {
+	ours := slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindSite })
 	shown := map[string]cache.Entry{}
-	for _, kind := range []cache.Kind{cache.KindSite, cache.KindUpstream} {
-		if len(shown) > 0 {
-			break // upstream's own documents are shown only where there are none of ours
-		}
-		for _, e := range man.Entries {
-			if e.Kind == kind {
-				shown[e.Path] = e
-			}
+	for _, e := range man.Entries {
+		if e.Kind == cache.KindSite || e.Kind == cache.KindUpstream && !ours {
+			shown[e.Path] = e
 		}
 	}
 	return func(_ context.Context, p streams.Path) ([]byte, error) {
 		e, ok := shown[string(p)]
 		if !ok {
-			return nil, fmt.Errorf("%s of snapshot %.12s: %w", p, snap.ID, fs.ErrNotExist)
+			return nil, fmt.Errorf("%s is in no document of the snapshot: %w", p, fs.ErrNotExist)
 		}
 		return f.ReadFile(e.Digest, streams.MaxDocument)
-	}, nil
+	}
+}
+
+// ErrRefused is wrapped by the error about a snapshot that clients would refuse, and that
+// is therefore not published. It is an [ErrVerification].
+var ErrRefused = fmt.Errorf("%w: refused before publishing", ErrVerification)
+
+// gate lets a snapshot pass that its clients take, by the rules of profile: one bad
+// product makes MAAS refuse a whole source. What is published by another index than the
+// usual one is for clients that nobody knows.
+func (m *Mirror) gate(ctx context.Context, man *cache.Manifest, profile streams.Profile) error {
+	v, err := Lint(ctx, documentsIn(m.store.Files(), man), profile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	refusing := v.RefusedBy()
+	if len(refusing) == 0 {
+		return nil
+	}
+	var fatal []Finding
+	for _, f := range v.Findings {
+		if f.Fatal {
+			fatal = append(fatal, f)
+		}
+	}
+	return fmt.Errorf("%w: by the rules of %v, for %d reasons, the first: %s: %v; `oxbow lint` of its upstream says all, and `maas:` in the stream's configuration whose rules count",
+		ErrRefused, refusing, len(fatal), fatal[0].Index, fatal[0].Finding)
 }
 
 // Documents reads the tree at a URL.

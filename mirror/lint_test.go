@@ -145,3 +145,27 @@ func TestLintExamples(t *testing.T) {
 		})
 	}
 }
+
+// What its clients would refuse is not published, and what was published stays, until
+// upstream mends it or the stream is for other clients.
+func TestGate(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	s := newAllSite(t, tree)
+	s.mustSyncPlain()
+	good := current(t, s.store, stable)
+	bad := streamstest.MAAS(streamstest.Shape{Notifications: true})
+	bad.Key = tree.Key
+	bad.Touch()
+	s.upstream.Publish(bad)
+	_, err := s.sync()
+	if !errors.Is(err, mirror.ErrRefused) || !errors.Is(err, mirror.ErrVerification) || !strings.Contains(err.Error(), "maas-notification") {
+		t.Errorf("a tree that MAAS 3.8 refuses: %v", err)
+	}
+	if got := current(t, s.store, stable); got != good {
+		t.Errorf("published %v in the place of %v", got, good)
+	}
+	s.redefine(func(st *mirror.Stream) { st.Profile = streams.Legacy })
+	if res, err := s.sync(); err != nil || !res.Changed {
+		t.Errorf("for MAAS up to 3.7: %+v, %v", res, err)
+	}
+}
