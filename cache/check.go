@@ -27,7 +27,7 @@ const (
 	MissingBlob     ProblemKind = "missing"          // a blob that a snapshot names is not there
 	WrongSize       ProblemKind = "wrong size"       // a blob is longer or shorter than its snapshot says
 	DamagedBlob     ProblemKind = "damaged"          // a blob's content is not what its name says
-	MissingManifest ProblemKind = "missing manifest" // a snapshot that another one follows is not there
+	MissingManifest ProblemKind = "missing manifest" // a snapshot that is kept is not there
 	DamagedManifest ProblemKind = "damaged manifest" // a manifest's text is not what its name says, or cannot be read
 	DanglingCurrent ProblemKind = "dangling current" // the current snapshot of a stream is not there
 	IndexLacks      ProblemKind = "index lacks"      // the index does not have, or has otherwise, what the files say
@@ -209,7 +209,7 @@ func (c *checker) manifests(ctx context.Context) error {
 	}
 	for _, stream := range streams {
 		kept[stream] = make(map[Digest]bool)
-		if err := c.chain(ctx, stream, kept[stream]); err != nil {
+		if err := c.kept(ctx, stream, kept[stream]); err != nil {
 			return err
 		}
 	}
@@ -229,14 +229,14 @@ func (c *checker) manifests(ctx context.Context) error {
 	return c.others(ctx, kept)
 }
 
-func (c *checker) chain(ctx context.Context, stream string, kept map[Digest]bool) error {
-	id, err := c.s.files.currentID(stream)
+func (c *checker) kept(ctx context.Context, stream string, kept map[Digest]bool) error {
+	ids, err := c.s.files.kept(stream)
 	if err != nil {
 		c.fault(Problem{Kind: DanglingCurrent, File: currentName(stream), Stream: stream, Detail: err.Error(), Remedy: remedyCurrent})
 		return c.spare(stream, kept)
 	}
 	absent, remedy := DanglingCurrent, remedyPublish
-	for !id.IsZero() {
+	for _, id := range ids {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -244,22 +244,18 @@ func (c *checker) chain(ctx context.Context, stream string, kept map[Digest]bool
 		m, err := c.s.files.Manifest(stream, id)
 		if err == nil {
 			c.keep(id, m)
-			if err := c.compareIndex(ctx, id, m); err != nil {
+			err = c.compareIndex(ctx, id, m)
+			if err != nil {
 				return err
 			}
-			id, absent, remedy = m.Parent, MissingManifest, remedyManifest
-			continue
+		} else {
+			p := Problem{Kind: DamagedManifest, File: manifestName(stream, id), Stream: stream, Snapshot: id, Detail: err.Error(), Remedy: remedy}
+			if errors.Is(err, ErrNoSnapshot) {
+				p.Kind, p.Detail = absent, "the manifest is not there"
+			}
+			c.fault(p)
 		}
-		p := Problem{Kind: DamagedManifest, File: manifestName(stream, id), Stream: stream, Snapshot: id, Detail: err.Error(), Remedy: remedy}
-		if errors.Is(err, ErrNoSnapshot) {
-			p.Kind, p.Detail = absent, "the manifest is not there"
-		}
-		c.fault(p)
-		h, err := c.s.files.header(stream, id)
-		if err != nil {
-			return c.spare(stream, kept)
-		}
-		id, absent, remedy = h.Parent, MissingManifest, remedyManifest
+		absent, remedy = MissingManifest, remedyManifest
 	}
 	return nil
 }
@@ -293,7 +289,7 @@ func (c *checker) keep(id Digest, m *Manifest) {
 	}
 }
 
-// others looks at the manifests that no chain leads to.
+// others looks at the manifests that are not kept.
 func (c *checker) others(ctx context.Context, kept map[string]map[Digest]bool) error {
 	streams, err := c.s.files.archived()
 	if err != nil {

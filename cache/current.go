@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,65 +10,31 @@ import (
 
 // toServe returns the snapshots of a stream to put on the shelf, newest first.
 //
-// Where current/STREAM is lost or nonsense, or what it names is, they begin
-// with the newest whole snapshot that no other whole one follows: all of its
-// blobs were durable before it. In the former case that one is made current
-// again. In the latter current/STREAM is left as it is, for a check to report
-// and a backup to mend, and the next publication replaces it.
+// Where current/STREAM is lost or nonsense, they are all whole ones that seem to have been published, and the newest of them is
+// made current again: all of its blobs were durable before it. Where the manifest that it names is lost, the one before it takes
+// its place; current/STREAM is left as it is, for a check to report and a backup to mend, and the next publication replaces it.
 func (s *Store) toServe(ctx context.Context, stream string) ([]Digest, error) {
-	ids, err := s.files.chain(stream)
-	if len(ids) > 0 || err == nil {
-		return ids, err
+	ids, lost := s.files.kept(stream)
+	if lost == nil {
+		return ids, nil
 	}
-	_, lost := s.files.currentID(stream)
-	if lost != nil && !errors.Is(lost, ErrNoSnapshot) && !errors.Is(lost, ErrCorrupt) {
-		return nil, err
+	if !errors.Is(lost, ErrNoSnapshot) && !errors.Is(lost, ErrCorrupt) {
+		return nil, lost
 	}
-	id, newestErr := s.newest(ctx, stream)
-	if newestErr != nil {
-		return nil, newestErr
-	}
-	if id.IsZero() {
-		return nil, err
-	}
-	s.recount = true // nothing says whether its publication came so far that its blobs left the account
-	s.log.Warn("the current snapshot of a stream is lost, and the newest whole one takes its place",
-		"stream", stream, "snapshot", id.String(), "reason", err)
-	if lost != nil {
-		if err := s.disk.WriteFile(currentName(stream), []byte(id.String()+"\n"), 0o644); err != nil {
-			s.log.Error("cannot make a snapshot current", "stream", stream, "snapshot", id.String(), "reason", s.full(err))
-		}
-	}
-	return s.files.chainFrom(stream, id)
-}
-
-// newest returns the newest of the whole snapshots of a stream that no other
-// whole one follows, and the zero digest if there is none.
-func (s *Store) newest(ctx context.Context, stream string) (Digest, error) {
-	ids, err := s.files.manifests(stream)
+	ids, err := s.publishedOnce(ctx, stream)
 	if err != nil {
-		return Digest{}, err
+		return nil, err
 	}
-	followed := make(map[Digest]bool)
-	var whole []Snapshot
-	for _, id := range ids {
-		if err := context.Cause(ctx); err != nil {
-			return Digest{}, err
-		}
-		m, err := s.files.Manifest(stream, id)
-		if err != nil {
-			continue // it is reported by who reads what is kept
-		}
-		followed[m.Parent] = true
-		whole = append(whole, Snapshot{ID: id, Created: m.Created})
+	if len(ids) == 0 {
+		return nil, lost
 	}
-	whole = slices.DeleteFunc(whole, func(w Snapshot) bool { return followed[w.ID] })
-	if len(whole) == 0 {
-		return Digest{}, nil
+	s.recount = true // nothing says whether the newest one's publication came so far that its blobs left the account
+	s.log.Warn("it is lost which snapshot of a stream is current, and the newest whole one takes its place",
+		"stream", stream, "snapshot", ids[0].String(), "reason", lost)
+	if err := s.disk.WriteFile(currentName(stream), encodeKept(ids), 0o644); err != nil {
+		s.log.Error("cannot make a snapshot current", "stream", stream, "snapshot", ids[0].String(), "reason", s.full(err))
 	}
-	return slices.MaxFunc(whole, func(a, b Snapshot) int {
-		return cmp.Or(a.Created.Compare(b.Created), compareDigests(a.ID, b.ID))
-	}).ID, nil
+	return ids, nil
 }
 
 // unguarded returns the streams that have manifests and no file in current/.

@@ -34,7 +34,7 @@ func TestALostCurrentComesBack(t *testing.T) {
 				}
 				test.harm(t, s)
 				wantProblems(t, s, DanglingCurrent)
-				if _, err := s.PlanSweep(t.Context()); err == nil {
+				if _, err := s.PlanSweep(t.Context(), SweepOptions{}); err == nil {
 					t.Error("a sweep is planned although the current snapshot is not known")
 				}
 				if how == "rebuild" {
@@ -66,7 +66,7 @@ func TestALostCurrentOfOneSnapshotComesBack(t *testing.T) {
 	e := put(t, s, KindItem, "a", "content")
 	id := publish(t, s, "stable", e)
 	removeFile(t, s, currentName("stable"))
-	if _, err := s.PlanSweep(t.Context()); err == nil || !strings.Contains(err.Error(), "the file current/stable is lost; `oxbow store check` says more") {
+	if _, err := s.PlanSweep(t.Context(), SweepOptions{}); err == nil || !strings.Contains(err.Error(), "the file current/stable is lost; `oxbow store check` says more") {
 		t.Errorf("planned a sweep: %v", err)
 	}
 	if err := s.Close(); err != nil {

@@ -11,7 +11,7 @@
 //	streams/NAME.json         what is kept of a stream beside its snapshots
 //	blobs/sha256/ab/DIGEST    blobs, read-only
 //	snapshots/STREAM/ID       manifests
-//	current/STREAM            the ID of the current snapshot
+//	current/STREAM            the IDs of the kept snapshots, the current one first
 //	pins/ID                   snapshots to keep
 //	ingest/                   bytes that are not proven yet, and files that are not whole yet
 //	keys/                     private keys, and keys/trusted/ public ones

@@ -151,23 +151,3 @@ func TestDropCrash(t *testing.T) {
 		})
 	}
 }
-
-// The kept snapshots are counted by their headers alone: what follows is not read.
-func TestKept(t *testing.T) {
-	t.Parallel()
-	two := makeTwoSnapshots(t)
-	s, err := Open(copyStore(t, two.dir), testOptions(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	manifest := manifestName("stable", two.first)
-	overwrite(t, s, manifest, changed(t, s, manifest, "item ", "iten "))
-	if n, err := s.Files().Kept("stable"); n != 2 || err != nil {
-		t.Errorf("%d snapshots are kept (%v), want 2", n, err)
-	}
-	removeFile(t, s, manifest)
-	if n, err := s.Files().Kept("stable"); n != 1 || err == nil {
-		t.Errorf("%d snapshots are kept (%v), want 1 and an error", n, err)
-	}
-}

@@ -190,7 +190,7 @@ func TestEvictionUnderReaders(t *testing.T) {
 				err = s.Rebuild(t.Context())
 			case 2:
 				var plan *SweepPlan
-				if plan, err = s.PlanSweep(t.Context()); err == nil {
+				if plan, err = s.PlanSweep(t.Context(), SweepOptions{}); err == nil {
 					_, err = plan.Execute(t.Context())
 				}
 			}

@@ -15,7 +15,7 @@ func (s *Store) Current(stream string) (Snapshot, error) {
 }
 
 // Snapshots returns the kept snapshots of a stream, newest first: the current
-// one and all that it follows. The error is ErrNoSnapshot if there is none.
+// one and those before it. The error is ErrNoSnapshot if there is none.
 func (s *Store) Snapshots(stream string) ([]Snapshot, error) {
 	sh := s.index.shelf(stream)
 	if sh == nil {

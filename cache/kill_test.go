@@ -114,7 +114,7 @@ func TestKillHelper(t *testing.T) {
 		ingest(t, s, fmt.Appendf(nil, "named by nothing %d", len(list)))
 		publish(t, s, "stable", entries...)
 		lease.Release()
-		plan, err := s.PlanSweep(t.Context())
+		plan, err := s.PlanSweep(t.Context(), SweepOptions{})
 		if err == nil {
 			_, err = plan.Execute(t.Context())
 		}

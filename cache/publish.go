@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -117,18 +118,27 @@ func (s *Store) writeManifest(id Digest, m *Manifest) error {
 // switchTo makes a snapshot current: first in the files, then on the shelf.
 // If the files may have switched in spite of an error, they decide.
 func (s *Store) switchTo(new shelved) error {
-	name := currentName(new.Stream)
-	err := s.disk.WriteFile(name, []byte(new.ID.String()+"\n"), 0o644)
+	before, err := s.files.kept(new.Stream)
+	var old []shelved
+	if sh := s.index.shelf(new.Stream); sh != nil {
+		old = sh.kept
+	}
+	switch {
+	case errors.Is(err, ErrNoSnapshot) || errors.Is(err, ErrCorrupt): // what is served tells, if anything is
+		for _, o := range old {
+			before = append(before, o.ID)
+		}
+	case err != nil:
+		return err
+	}
+	err = s.disk.WriteFile(currentName(new.Stream), encodeKept(succeeding(new.ID, new.Parent, before)), 0o644)
 	if err != nil {
 		err = fmt.Errorf("cannot make the new snapshot current: %w", s.full(err))
 		if id, _ := s.files.currentID(new.Stream); id != new.ID {
 			return err
 		}
 	}
-	kept := []shelved{new}
-	if old := s.index.shelf(new.Stream); old != nil {
-		kept = append(kept, old.kept...)
-	}
-	s.index.setShelf(new.Stream, newShelf(kept))
+	kept := append([]shelved{new}, old...)
+	s.index.setShelf(new.Stream, newShelf(kept[:min(len(kept), maxKept)]))
 	return err
 }

@@ -55,7 +55,7 @@ func (s *Store) resolve(ctx context.Context, doubtful map[Digest]pullFacts) (sur
 		return nil, nil
 	}
 	sure = make(map[Digest]pullFacts)
-	keep, err := s.keep(ctx)
+	keep, err := s.keep(ctx, nil)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

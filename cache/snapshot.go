@@ -150,26 +150,6 @@ func (f *Files) readDir(dir string) ([]fs.DirEntry, error) {
 	return list, err
 }
 
-// currentID returns the id of the current snapshot, or ErrNoSnapshot, or
-// ErrCorrupt where the file says none.
-func (f *Files) currentID(stream string) (Digest, error) {
-	if err := checkName(stream); err != nil {
-		return Digest{}, err
-	}
-	text, err := f.readFile(currentName(stream), 100)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Digest{}, fmt.Errorf("%w: stream %s has none", ErrNoSnapshot, stream)
-	}
-	if err != nil {
-		return Digest{}, fmt.Errorf("cannot read the current snapshot of %s: %w", stream, err)
-	}
-	id, err := ParseDigest(strings.TrimSuffix(string(text), "\n"))
-	if err != nil {
-		return Digest{}, fmt.Errorf("cannot read the current snapshot of %s: %w: %v", stream, ErrCorrupt, err)
-	}
-	return id, nil
-}
-
 // readFile reads a file of at most limit bytes.
 func (f *Files) readFile(name string, limit int64) ([]byte, error) {
 	file, err := f.root.Open(name)
@@ -217,50 +197,9 @@ func (f *Files) Manifest(stream string, id Digest) (*Manifest, error) {
 	return m, nil
 }
 
-// header returns a manifest without its entries, unproven.
-func (f *Files) header(stream string, id Digest) (*Manifest, error) {
-	file, err := f.root.Open(manifestName(stream, id))
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text := make([]byte, maxHeader)
-	n, err := io.ReadFull(file, text)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return nil, err
-	}
-	m, _, err := parseManifestHeader(text[:n])
-	return m, err
-}
-
-// chain returns the ids of the current snapshot and all that it follows,
-// newest first. It ends early, with an error, where a manifest cannot be read.
-func (f *Files) chain(stream string) ([]Digest, error) {
-	id, err := f.currentID(stream)
-	if err != nil {
-		return nil, err
-	}
-	return f.chainFrom(stream, id)
-}
-
-// chainFrom is chain as it would be if id were current.
-func (f *Files) chainFrom(stream string, id Digest) ([]Digest, error) {
-	var ids []Digest
-	for !id.IsZero() {
-		m, err := f.header(stream, id)
-		if err != nil {
-			return ids, fmt.Errorf("cannot read snapshot %v of %s: %w", id, stream, err)
-		}
-		ids = append(ids, id)
-		id = m.Parent
-	}
-	return ids, nil
-}
-
-// Kept returns how many snapshots of a stream are kept. It reads their headers only. Where one cannot be read, it counts those
-// that are newer and returns the error, too.
+// Kept returns how many snapshots of a stream are kept. It reads none of them.
 func (f *Files) Kept(stream string) (int, error) {
-	ids, err := f.chain(stream)
+	ids, err := f.kept(stream)
 	return len(ids), err
 }
 
@@ -280,9 +219,9 @@ func (f *Files) Current(stream string) (Snapshot, error) {
 }
 
 // Snapshots returns the kept snapshots of a stream, newest first: the current
-// one and all that it follows.
+// one and those before it.
 func (f *Files) Snapshots(stream string) ([]Snapshot, error) {
-	ids, err := f.chain(stream)
+	ids, err := f.kept(stream)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +240,7 @@ func (f *Files) Snapshots(stream string) ([]Snapshot, error) {
 // Resolve returns the one kept snapshot of a stream whose id begins with
 // prefix. The error is ErrNoSnapshot if there is none, or more than one.
 func (f *Files) Resolve(stream, prefix string) (Digest, error) {
-	ids, err := f.chain(stream)
+	ids, err := f.kept(stream)
 	if err != nil {
 		return Digest{}, err
 	}

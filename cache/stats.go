@@ -70,7 +70,7 @@ func (f *Files) streamStats(ctx context.Context, st *Stats, named map[Digest]boo
 		return err
 	}
 	for _, stream := range streams {
-		ids, err := f.chain(stream)
+		ids, err := f.kept(stream)
 		if err != nil {
 			return err
 		}

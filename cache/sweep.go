@@ -30,6 +30,8 @@ type SweepItem struct {
 	Key    string // of the unfinished download
 	Size   int64  // bytes that it takes
 	Why    string
+
+	expired bool // a snapshot that is kept until the sweep
 }
 
 func (i SweepItem) String() string {
@@ -67,31 +69,42 @@ type SweepResult struct {
 	Bytes   int64 // freed
 }
 
-// PlanSweep finds what no kept snapshot, lease or download needs: manifests
-// that never became current, blobs, and downloads that nobody went on with
+// SweepOptions says what may be given up.
+type SweepOptions struct {
+	// Expired returns which of a stream's kept snapshots, newest first, need not be kept any longer, and why. The current one and
+	// pinned ones stay all the same. If nil, all of them stay.
+	Expired func(stream string, kept []Snapshot) map[Digest]string
+}
+
+// PlanSweep finds what no kept snapshot, lease or download needs: snapshots
+// that expired or never became current, blobs, and downloads that nobody went on with
 // for a day. Foreign files are left alone. Blobs that kept snapshots only know
 // are left to eviction: those that are not pulled yet become so.
 //
 // It fails if a kept snapshot cannot be read, or the current one of a stream
 // cannot be told, since then nobody knows what they name.
-func (s *Store) PlanSweep(ctx context.Context) (*SweepPlan, error) {
+func (s *Store) PlanSweep(ctx context.Context, o SweepOptions) (*SweepPlan, error) {
 	plan := &SweepPlan{s: s}
-	if err := s.planSweep(ctx, plan); err != nil {
+	if err := s.planSweep(ctx, plan, o); err != nil {
 		return nil, fmt.Errorf("cannot plan a sweep: %w", err)
 	}
 	return plan, nil
 }
 
-func (s *Store) planSweep(ctx context.Context, plan *SweepPlan) error {
+func (s *Store) planSweep(ctx context.Context, plan *SweepPlan, o SweepOptions) error {
 	if err := s.index.takeTurn(ctx); err != nil {
 		return err
 	}
 	defer s.index.endTurn()
-	keep, err := s.keep(ctx)
+	expired, err := s.expired(o)
+	if err != nil {
+		return err
+	}
+	keep, err := s.keep(ctx, expired)
 	if err != nil {
 		return fmt.Errorf("%w; `oxbow store check` says more", err)
 	}
-	if err := s.sweepSnapshots(ctx, plan, keep); err != nil {
+	if err := s.sweepSnapshots(ctx, plan, keep, expired); err != nil {
 		return err
 	}
 	err = s.files.eachBlob(ctx, func(d Digest, size int64) error {
@@ -122,7 +135,7 @@ func (s *Store) planSweep(ctx context.Context, plan *SweepPlan) error {
 
 func (s *Store) stale(p Partial) bool { return s.opts.Now().Sub(p.Modified) > partialAge }
 
-func (s *Store) sweepSnapshots(ctx context.Context, plan *SweepPlan, keep *keepers) error {
+func (s *Store) sweepSnapshots(ctx context.Context, plan *SweepPlan, keep *keepers, expired map[Digest]string) error {
 	streams, err := s.files.archived()
 	if err != nil {
 		return err
@@ -140,7 +153,11 @@ func (s *Store) sweepSnapshots(ctx context.Context, plan *SweepPlan, keep *keepe
 			if err != nil {
 				return err
 			}
-			plan.Items = append(plan.Items, SweepItem{Kind: SweepSnapshot, Digest: id, Stream: stream, Size: info.Size(), Why: "it never became current"})
+			why, gone := expired[id]
+			if !gone {
+				why = "it never became current"
+			}
+			plan.Items = append(plan.Items, SweepItem{Kind: SweepSnapshot, Digest: id, Stream: stream, Size: info.Size(), Why: why, expired: gone})
 		}
 	}
 	return context.Cause(ctx)
@@ -153,20 +170,23 @@ type keepers struct {
 	known     map[Digest]bool // which may be asked for: those that are here are pulled, unless they are needed too
 }
 
-// keep finds the snapshots that are kept, by a chain or a pin, and the blobs
-// that they name.
-func (s *Store) keep(ctx context.Context) (*keepers, error) {
+// keep finds the snapshots that are kept, by the list of a stream or a pin, and the blobs
+// that they name; without are not.
+func (s *Store) keep(ctx context.Context, without map[Digest]string) (*keepers, error) {
 	k := &keepers{make(map[Digest]bool), make(map[Digest]bool), make(map[Digest]bool)}
 	streams, err := s.files.published()
 	if err != nil {
 		return nil, err
 	}
 	for _, stream := range streams {
-		ids, err := s.files.chain(stream)
+		ids, err := s.files.kept(stream)
 		if err != nil {
 			return nil, err
 		}
 		for _, id := range ids {
+			if _, gone := without[id]; gone {
+				continue
+			}
 			if err := s.keepSnapshot(ctx, k, stream, id); err != nil {
 				return nil, err
 			}
@@ -224,8 +244,8 @@ func (s *Store) keepSnapshot(ctx context.Context, k *keepers, stream string, id 
 }
 
 // Execute removes what the plan lists, but for what is needed by now. It goes
-// the opposite way of a publication: entries in the index, manifest, facts of
-// blobs, blobs. So a crash leaves nothing that names what is gone.
+// the opposite way of a publication: what is kept, entries in the index, manifest,
+// facts of blobs, blobs. So a crash leaves nothing that names what is gone.
 func (p *SweepPlan) Execute(ctx context.Context) (SweepResult, error) {
 	var r SweepResult
 	if p.done {
@@ -245,7 +265,10 @@ func (p *SweepPlan) execute(ctx context.Context, r *SweepResult) error {
 		return err
 	}
 	defer p.s.index.endTurn()
-	keep, err := p.s.keep(ctx)
+	if err := p.s.forget(p.Items); err != nil {
+		return err
+	}
+	keep, err := p.s.keep(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +12,7 @@ import (
 // swept makes a plan and returns what it lists, in words.
 func planSweep(t *testing.T, s *Store) (*SweepPlan, []string) {
 	t.Helper()
-	plan, err := s.PlanSweep(t.Context())
+	plan, err := s.PlanSweep(t.Context(), SweepOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +168,7 @@ func TestSweepRefuses(t *testing.T) {
 	}
 	plan, _ := planSweep(t, s)
 	overwrite(t, s, manifestName("stable", first), strings.Replace(string(text), "test", "text", 1))
-	if _, err := s.PlanSweep(t.Context()); !errors.Is(err, ErrCorrupt) {
+	if _, err := s.PlanSweep(t.Context(), SweepOptions{}); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("planned with a damaged snapshot: %v", err)
 	}
 	if _, err := plan.Execute(t.Context()); !errors.Is(err, ErrCorrupt) {
@@ -178,7 +177,7 @@ func TestSweepRefuses(t *testing.T) {
 	if err := s.root.Remove(manifestName("stable", first)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PlanSweep(t.Context()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := s.PlanSweep(t.Context(), SweepOptions{}); !errors.Is(err, ErrNoSnapshot) {
 		t.Errorf("planned with a lost snapshot: %v", err)
 	}
 	overwrite(t, s, manifestName("stable", first), string(text))

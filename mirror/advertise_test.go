@@ -18,6 +18,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
 
@@ -82,6 +83,7 @@ func (s *site) verbatim(tree *streamstest.Tree) {
 func TestAdvertiseAll(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{Notifications: true})
 	s := newAllSite(t, tree)
+	s.redefine(func(st *mirror.Stream) { st.Profile = streams.Legacy }) // which reads notifications
 	res, err := s.sync()
 	if err != nil || len(res.Warnings) > 0 {
 		t.Fatalf("%+v, %v", res, err)

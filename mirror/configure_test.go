@@ -237,7 +237,7 @@ func TestMirrorDrop(t *testing.T) {
 	if _, err := s.m.Stream(stable); !errors.Is(err, mirror.ErrNoStream) {
 		t.Errorf("afterwards: %v", err)
 	}
-	sweep, err := s.store.PlanSweep(t.Context())
+	sweep, err := s.store.PlanSweep(t.Context(), cache.SweepOptions{})
 	if err != nil || len(sweep.Items) != plan.Files {
 		t.Errorf("to be swept: %d blobs (%v), planned %d", len(sweep.Items), err, plan.Files)
 	}

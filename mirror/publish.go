@@ -45,6 +45,9 @@ func (r *run) publish(ctx context.Context, p *planner, plan *Plan) (*Result, err
 		if err := m.store.Flush(ctx); err != nil {
 			return nil, err
 		}
+		if err := m.gate(ctx, man, plan.profile); err != nil {
+			return nil, err
+		}
 		id, err := m.store.Publish(ctx, man)
 		if err != nil {
 			return nil, err

@@ -71,10 +71,18 @@ func (r *reader) index(ctx context.Context, base string) (*catalog, error) {
 	return &catalog{base: base, indexDoc: doc, index: x}, nil
 }
 
-// notBehind refuses a document that is older than the one accepted before. A
-// missing or unreadable date counts as the oldest.
+// maxAhead is how far a date of upstream's may lie in the future: clocks differ, but not
+// by more. A later one, once accepted, would make everything that follows seem older.
+const maxAhead = 24 * time.Hour
+
+// notBehind refuses a document that is older than the one accepted before, or dated
+// ahead. A missing or unreadable date counts as the oldest.
 func (r *reader) notBehind(url, updated string, accepted time.Time) error {
 	date, _ := streams.ParseTime(updated)
+	if now := r.m.now(); date.After(now.Add(maxAhead)) {
+		return fmt.Errorf("%w: %s is dated %s, more than a day ahead of this machine's clock (%s): set the clock, or wait until upstream has mended its date",
+			ErrVerification, shown(url), updated, streams.FormatTime(now))
+	}
 	if r.allowOlder || !date.Before(accepted) {
 		return nil
 	}

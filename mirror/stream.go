@@ -85,6 +85,9 @@ type Stream struct {
 	// upstream lists are kept.
 	MaxVersions int `json:"max_versions,omitempty"`
 
+	// Keep says which superseded snapshots stay. If zero, it is [DefaultKeep].
+	Keep Keep `json:"keep,omitzero"`
+
 	// Limit bounds what syncs of the stream take from upstream, in bytes a second,
 	// and apart from them what is pulled through. If zero, there is no bound.
 	Limit int64 `json:"limit,omitempty"`
@@ -304,6 +307,15 @@ func Streams(f *cache.Files) ([]Stream, error) {
 		}
 	}
 	return all, errors.Join(unreadable...)
+}
+
+// ReadStream returns the definition of a stream, or [ErrNoStream]. It needs no lock.
+func ReadStream(f *cache.Files, name string) (Stream, error) {
+	st, err := readState(f, name)
+	if err != nil {
+		return Stream{}, err
+	}
+	return st.Stream, nil
 }
 
 func readState(f *cache.Files, name string) (*state, error) {

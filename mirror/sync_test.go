@@ -188,6 +188,8 @@ func TestSyncFaults(t *testing.T) {
 		{summary: "a list is unsigned", fault: streamstest.At("v3:download.sjson", streamstest.Fault{Unsigned: true}), err: streams.ErrUnsigned, text: "not signed"},
 		{summary: "upstream signs with another key", change: func(_ *site, tree *streamstest.Tree) { tree.Key = streamstest.NewTree().Key }, err: streams.ErrUnknownKey, text: "index.sjson"},
 		{summary: "the index is older", change: func(_ *site, tree *streamstest.Tree) { tree.Updated = streamstest.Epoch.Add(-time.Hour) }, err: mirror.ErrVerification, text: "--allow-older"},
+		{summary: "the index is dated ahead", change: func(_ *site, tree *streamstest.Tree) { tree.Updated = time.Now().Add(25 * time.Hour) }, err: mirror.ErrVerification, text: "more than a day ahead"},
+		{summary: "a list is dated ahead", change: func(_ *site, tree *streamstest.Tree) { tree.Lists[0].Updated = time.Now().Add(26 * time.Hour) }, err: mirror.ErrVerification, text: "more than a day ahead"},
 		{summary: "a list is older", change: func(_ *site, tree *streamstest.Tree) { tree.Lists[0].Updated = streamstest.Epoch.Add(-2 * time.Hour) }, err: mirror.ErrVerification, text: "--allow-older"},
 		{summary: "the index hangs", fault: streamstest.At("index.sjson", streamstest.Fault{Hang: true}), err: mirror.ErrUpstream, text: "index.sjson"},
 		{summary: "a list is missing", fault: streamstest.At("v3:download.sjson", streamstest.Fault{Status: 404}), err: mirror.ErrNotFound, text: "404"},

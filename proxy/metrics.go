@@ -42,6 +42,8 @@ type Metrics struct {
 	filled  *prometheus.CounterVec
 	pulled  *prometheus.CounterVec
 
+	swept, sweptBytes prometheus.Counter
+
 	forwarded *prometheus.CounterVec
 	tunnelled prometheus.Gauge
 	tunnelSum prometheus.Counter
@@ -62,6 +64,8 @@ func NewMetrics(version string) *Metrics {
 	m.makeFills()
 	m.makeForward()
 	m.makeSyncs()
+	m.swept = m.counters("swept_items_total", "Snapshots, files and unfinished downloads that sweeps of the server removed.").WithLabelValues()
+	m.sweptBytes = m.counters("swept_bytes_total", "What these took on disk.").WithLabelValues()
 	m.commands = m.counters("control_commands_total", "Commands that came over the control socket, by name and by the status of the answer.", "command", "status")
 	m.registry.MustRegister(
 		collectors.NewGoCollector(),
@@ -84,7 +88,7 @@ func (m *Metrics) makeHTTP() {
 		[]float64{0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600})
 	m.inFlight = m.gauge("http_requests_in_flight", "Requests that are being answered.")
 	m.connections = m.gauge("http_connections_open", "Connections of clients, idle ones included.")
-	m.integrity = m.counters("integrity_events_total", "Published files that could not be served because the store lost or damaged them. `oxbow store check` says which and what to do.", "stream")
+	m.integrity = m.counters("integrity_events_total", "Published files that could not be served because the store lost or damaged them (`oxbow store check` says which and what to do), and sources that delivered something else than their metadata says (the log says which; nothing of it was stored).", "stream")
 }
 
 func (m *Metrics) makeFills() {
@@ -199,6 +203,14 @@ func (m *Metrics) fillEnds(stream string, err error, bytes int64) {
 	m.filling.Dec()
 	m.filled.WithLabelValues(m.stream(stream), outcome).Inc()
 	m.pulled.WithLabelValues(m.stream(stream)).Add(float64(bytes))
+}
+
+// Swept counts what a sweep removed.
+func (m *Metrics) Swept(items int, bytes int64) {
+	if m != nil {
+		m.swept.Add(float64(items))
+		m.sweptBytes.Add(float64(bytes))
+	}
 }
 
 // tunnels counts n more tunnels.

@@ -243,6 +243,7 @@ func (d *daemon) run(ctx context.Context) error {
 		func(ctx context.Context) { _ = d.scheduler.Run(ctx) }, // that ctx ended
 		func(ctx context.Context) { watch(ctx, d.alive) },
 		d.reloads,
+		d.tidy,
 	} {
 		g.Go(func() error {
 			beside(running)

@@ -299,6 +299,7 @@ func (d *day) refused(user, line string) {
 func storeCommands(t *testing.T) []string {
 	t.Helper()
 	operands := map[string]string{
+		"lint":          "stable",
 		"mirror drop":   "stable",
 		"snapshot show": "0",
 		"key generate":  "--replace",

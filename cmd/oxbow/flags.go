@@ -28,6 +28,7 @@ func commands() []*cli.Command {
 		{Name: "config", Usage: "what the configuration file says", Subcommands: []*cli.Command{
 			configCheckCommand(), configShowCommand(), configInitCommand(),
 		}},
+		lintCommand(),
 		demoCommand(),
 		completionCommand(),
 		versionCommand(),

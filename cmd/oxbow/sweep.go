@@ -12,7 +12,7 @@ import (
 func storeSweepCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "sweep",
-		Usage: "remove what nothing needs any more: blobs that no kept snapshot names, stale partial downloads",
+		Usage: "remove what nothing needs any more: snapshots that no stream keeps, blobs that no kept snapshot names, stale partial downloads",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Usage: "print what would be removed, and remove nothing"},
 			jsonFlag(), detachFlag(),
@@ -49,7 +49,7 @@ func storeSweep(c *cli.Context) error {
 type sweepWork struct{ DryRun, JSON bool }
 
 func (w *sweepWork) do(ctx context.Context, o *owner, out *screen) error {
-	plan, err := o.store.PlanSweep(ctx)
+	plan, err := o.mirror.PlanSweep(ctx)
 	if err != nil {
 		return err
 	}

@@ -59,8 +59,17 @@ type EffectiveStream struct {
 	MaxVersions   int              `json:"max_versions"` // 0: all
 	Advertise     mirror.Advertise `json:"advertise"`
 	Offline       bool             `json:"offline"`
+	Keep          EffectiveKeep    `json:"keep"`
 	Sync          *EffectiveSync   `json:"sync"` // null: only by command
 	Limit         int64            `json:"limit"`
+}
+
+// EffectiveKeep says which superseded snapshots of a stream stay.
+type EffectiveKeep struct {
+	Last   int    `json:"last"`
+	Daily  int    `json:"daily"`
+	Weekly int    `json:"weekly"`
+	Grace  string `json:"grace"`
 }
 
 // EffectiveSync is when a stream is synced by itself.
@@ -93,7 +102,7 @@ func (s Stream) effective() EffectiveStream {
 	e := EffectiveStream{
 		Name: s.Name, Upstream: []string{}, Keyring: s.KeyringFile, AllowUnsigned: s.AllowUnsigned, Path: s.Path, Also: append([]string{}, s.Also...),
 		Kind: s.Kind, MAAS: cmp.Or(s.Profile, streams.All), Select: append([]string{}, s.Select...), Bootloaders: !s.NoBootloaders,
-		MaxVersions: s.MaxVersions, Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Limit: s.Limit,
+		MaxVersions: s.MaxVersions, Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Limit: s.Limit, Keep: effectiveKeep(s.Keep),
 	}
 	for _, u := range s.Upstream {
 		e.Upstream = append(e.Upstream, shownURL(u, s.Index))
@@ -105,6 +114,13 @@ func (s Stream) effective() EffectiveStream {
 		}
 	}
 	return e
+}
+
+func effectiveKeep(k mirror.Keep) EffectiveKeep {
+	if k == (mirror.Keep{}) {
+		k = mirror.DefaultKeep
+	}
+	return EffectiveKeep{k.Last, k.Daily, k.Weekly, mirror.DurationText(k.Grace)}
 }
 
 // shownURL returns a URL of a stream as the file may have it, with "…" for its
@@ -181,6 +197,7 @@ func (s EffectiveStream) render(line func(format string, args ...any)) {
 	default:
 		line("    sync: {every: %s, jitter: %s}", s.Sync.Every, s.Sync.Jitter)
 	}
+	line("    keep: {last: %d, daily: %d, weekly: %d, grace: %s}", s.Keep.Last, s.Keep.Daily, s.Keep.Weekly, s.Keep.Grace)
 	line("    limit: %s", sizeText(s.Limit))
 }
 

@@ -242,9 +242,6 @@ streams:
 			KeyringFile: "/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",
 			Schedule:    mirror.Schedule{Every: time.Hour, Jitter: 5 * time.Minute},
 		}},
-		Warnings: []string{
-			"/etc/oxbow/oxbow.yaml:25:5: streams[0].keep: no effect yet: every snapshot is kept",
-		},
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Error(diff)

@@ -220,6 +220,7 @@ func (r *reader) filters(v value) []string {
 }
 
 func (r *reader) bounds(d *definition, m fields) {
+	d.Keep = r.keep(m["keep"])
 	d.MaxVersions = r.number(m["max_versions"], "2")
 	if n, ok := r.size(m["limit"], "10MiB"); ok {
 		if d.Limit = n; n > 0 && n < minLimit {
@@ -234,14 +235,30 @@ func (r *reader) later(m fields) {
 	if len(r.filters(m["hold"])) > 0 && len(r.problems) == before {
 		r.refuse(m["hold"], "this version cannot hold versions back", "leave them out in `select`, as in `version_name!=20250718`, and remove the key")
 	}
-	if v := m["keep"]; !v.absent() {
-		k := r.mapping(v, "last", "daily", "weekly", "grace")
-		for _, key := range []string{"last", "daily", "weekly"} {
-			r.number(k[key], "7")
-		}
-		r.duration(k["grace"], 0, "24h")
-		r.warn(v, "no effect yet: every snapshot is kept")
+}
+
+// keep reads which superseded snapshots stay; what it does not name is the default.
+func (r *reader) keep(v value) mirror.Keep {
+	if v.absent() {
+		return mirror.Keep{}
 	}
+	k := mirror.DefaultKeep
+	m := r.mapping(v, "last", "daily", "weekly", "grace")
+	for key, n := range map[string]*int{"last": &k.Last, "daily": &k.Daily, "weekly": &k.Weekly} {
+		if !m[key].absent() {
+			*n = r.number(m[key], "7")
+		}
+	}
+	if !m["last"].absent() && k.Last == 0 {
+		r.refuse(m["last"], "`last` is 0", "want 1 or more: the current snapshot always stays")
+	}
+	if d, ok := r.duration(m["grace"], 0, "24h"); ok {
+		k.Grace = d
+	}
+	if k == mirror.DefaultKeep {
+		return mirror.Keep{} // the same as if nothing were said
+	}
+	return k
 }
 
 // schedule reads when a stream is synced by itself.
