@@ -30,6 +30,8 @@ var works = map[string]func() work{
 	"mirror sync":       func() work { return new(syncWork) },
 	"mirror drop":       func() work { return new(dropWork) },
 	"snapshot rollback": func() work { return new(rollbackWork) },
+	"snapshot pin":      func() work { return new(pinWork) },
+	"snapshot unpin":    func() work { return new(unpinWork) },
 	"store check":       func() work { return new(checkWork) },
 	"store sweep":       func() work { return new(sweepWork) },
 	"store rebuild":     func() work { return new(rebuildWork) },
