@@ -46,7 +46,7 @@ func (m *Mirror) DropPlan(ctx context.Context, name string) (*Dropped, error) {
 // ErrConfigured, ErrSyncing or cache.ErrPinned where it is refused. After any other
 // error, and after a crash, the same call finishes what is left.
 func (m *Mirror) Drop(ctx context.Context, name string) (*Dropped, error) {
-	end, err := m.begin(ctx, name, nil)
+	_, end, err := m.begin(ctx, name, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,8 @@ type Mirror struct {
 
 // An underway is a sync, a refresh or a drop under way.
 type underway struct {
-	done chan struct{} // closed at its end
+	done   chan struct{} // closed at its end
+	cancel context.CancelCauseFunc
 	// fetching: upstream's metadata was read, and what is wanted of it is on its way.
 	fetching bool
 }
@@ -114,7 +115,7 @@ func (m *Mirror) Define(s Stream) error {
 // snapshot or an earlier definition keeps it. When ctx ends the definition stays,
 // since the same call goes on from there.
 func (m *Mirror) SyncNew(ctx context.Context, s Stream, o SyncOptions) (*Result, error) {
-	end, err := m.begin(ctx, s.Name, o.waiting(s.Name))
+	ctx, end, err := m.begin(ctx, s.Name, o.waiting(s.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -200,33 +201,36 @@ func (m *Mirror) Stream(name string) (Stream, error) {
 // ErrSyncing: a sync of the stream is under way already. Wait for its end.
 var ErrSyncing = errors.New("being synced already")
 
-// begin marks the stream as being synced until the returned function is called.
-// Where it is marked already, begin calls waiting and waits for the end of that sync,
-// or, if waiting is nil, fails with ErrSyncing.
-func (m *Mirror) begin(ctx context.Context, name string, waiting func()) (end func(), err error) {
+// begin marks the stream as being synced until the returned function is called. The
+// returned context is for what a rollback may interrupt. Where the stream is marked
+// already, begin calls waiting and waits for the end of that sync, or, if waiting is
+// nil, fails with ErrSyncing.
+func (m *Mirror) begin(ctx context.Context, name string, waiting func()) (_ context.Context, end func(), err error) {
 	for {
 		m.mu.Lock()
 		other, busy := m.syncing[name]
 		if !busy {
+			work, cancel := context.WithCancelCause(ctx)
 			done := make(chan struct{})
-			m.syncing[name] = &underway{done: done}
+			m.syncing[name] = &underway{done: done, cancel: cancel}
 			m.mu.Unlock()
-			return func() {
+			return work, func() {
 				m.mu.Lock()
 				defer m.mu.Unlock()
 				delete(m.syncing, name)
 				close(done)
+				cancel(nil)
 			}, nil
 		}
 		m.mu.Unlock()
 		if waiting == nil {
-			return nil, fmt.Errorf("stream %s %w", name, ErrSyncing)
+			return nil, nil, fmt.Errorf("stream %s %w", name, ErrSyncing)
 		}
 		waiting()
 		select {
 		case <-other.done:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 	}
 }

@@ -85,21 +85,27 @@ func (m *Mirror) render(p *planner, plan *Plan, key *streams.SigningKey) ([]stre
 	for _, l := range plan.lists {
 		lists = append(lists, l.WithSHA256(func(it *streams.Item) []byte { return plan.byPath[it.Path].digest[:] }))
 	}
-	updated := m.now().UTC().Truncate(time.Second)
-	if p.prev.index != nil {
-		last, err := streams.ParseTime(p.prev.index.Updated)
-		if err == nil && !updated.After(last) {
-			updated = last.Add(time.Second)
-		}
-	}
 	x := *p.c.index
 	x.Entries = plan.entries
-	site := streams.Site{Updated: updated, Profile: plan.profile, Key: key, Previous: p.prev.document}
+	site := streams.Site{Updated: m.updatedAfter(p.prev), Profile: plan.profile, Key: key, Previous: p.prev.document}
 	docs, findings, err := site.Render(&x, lists)
 	for _, f := range findings {
 		plan.Warnings = append(plan.Warnings, f.String())
 	}
 	return docs, err
+}
+
+// updatedAfter returns the date of what is published next: now, and later than that of
+// what is published.
+func (m *Mirror) updatedAfter(prev *published) time.Time {
+	updated := m.now().UTC().Truncate(time.Second)
+	if prev.index != nil {
+		last, err := streams.ParseTime(prev.index.Updated)
+		if err == nil && !updated.After(last) {
+			updated = last.Add(time.Second)
+		}
+	}
+	return updated
 }
 
 // addUpstream adds upstream's documents, byte for byte: those of now, and the

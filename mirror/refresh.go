@@ -25,18 +25,18 @@ func (m *Mirror) Refresh(ctx context.Context, stream string) error {
 	if !m.stale(stream) {
 		return errFresh
 	}
-	s, err := m.Stream(stream)
+	st, err := readState(m.store.Files(), stream)
 	if err == nil {
-		err = m.mayAsk(s)
+		err = m.mayAsk(st.Stream)
 	}
-	if err == nil && !s.all() {
+	if err == nil && (!st.Stream.all() || st.Held != nil) {
 		err = errFresh
 	}
 	if err != nil {
 		m.asked(stream) // the next requests need not find that out again
 		return err
 	}
-	end, err := m.begin(ctx, stream, func() {})
+	ctx, end, err := m.begin(ctx, stream, func() {})
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (m *Mirror) Refresh(ctx context.Context, stream string) error {
 	began := m.now()
 	res, err := m.refresh(ctx, stream)
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return context.Cause(ctx) // the client went away; the next one tries
+		return context.Cause(ctx) // the client went away, and the next one tries; or a rollback came
 	}
 	m.asked(stream)
 	if err != nil {
@@ -67,6 +67,9 @@ func (m *Mirror) refresh(ctx context.Context, stream string) (*Result, error) {
 	st, err := readState(m.store.Files(), stream)
 	if err != nil {
 		return nil, err
+	}
+	if st.Held != nil { // since a moment ago
+		return nil, errFresh
 	}
 	reader, err := m.reader(st, SyncOptions{})
 	if err != nil {

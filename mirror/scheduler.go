@@ -84,7 +84,7 @@ const (
 	// machine is suspended, and do not know when its clock is set.
 	maxSleep = time.Minute
 
-	// busyPause is the wait before another try where somebody else syncs the stream.
+	// busyPause is the wait before another try where somebody else syncs the stream, or rolls it back.
 	busyPause = 10 * time.Second
 )
 
@@ -167,6 +167,9 @@ type Standing struct {
 	// UpstreamIndex is the date that upstream's index gives itself, of the last one
 	// accepted; zero: none was. Someone who holds updates back cannot make it newer.
 	UpstreamIndex time.Time
+
+	// Held is since when a rollback keeps syncs from changing it; zero: none does.
+	Held time.Time
 }
 
 // Standing returns how the syncs of a stream stand.
@@ -175,6 +178,9 @@ func (s *Scheduler) Standing(name string) Standing {
 	if s.o.Store != nil {
 		if st, err := readState(s.o.Store.Files(), name); err == nil { // else it was just dropped
 			standing.UpstreamIndex = st.Accepted.Index
+			if st.Held != nil {
+				standing.Held = st.Held.Since
+			}
 		}
 	}
 	s.mu.Lock()
@@ -330,7 +336,8 @@ func (s *Scheduler) run(ctx context.Context, name string, st *scheduled) {
 }
 
 // ended takes down how a sync of the scheduler ended. It reports false for one that
-// was none: interrupted, or refused because somebody else syncs the stream.
+// was none: interrupted, refused because somebody else syncs the stream, or of one
+// that a rollback holds.
 func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began time.Time, res *Result, err error) (Event, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -345,6 +352,10 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began
 		}
 		return Event{}, false
 	}
+	if errors.Is(err, ErrRolledBack) {
+		st.Next = s.now().Add(busyPause)
+		return Event{}, false
+	}
 	if err != nil && ctx.Err() != nil {
 		return Event{}, false
 	}
@@ -352,6 +363,11 @@ func (s *Scheduler) ended(ctx context.Context, name string, st *scheduled, began
 		for _, w := range res.Warnings {
 			s.o.Log.Warn(w, "stream", name)
 		}
+	}
+	if res != nil && res.Held { // which says nothing of upstream
+		st.Attempt = s.now().UTC().Truncate(time.Second)
+		st.plan(s.seen)
+		return Event{}, false
 	}
 	e := newEvent(name, s.now(), res, err)
 	e.Duration = e.Time.Sub(began)

@@ -20,6 +20,7 @@ type syncer struct {
 	start time.Time
 	takes time.Duration
 	fails func(name string) error // nil: never
+	held  bool                    // by a rollback
 
 	mu      sync.Mutex // guards the rest
 	began   []string   // "NAME TIME", the time since start
@@ -55,7 +56,7 @@ func (s *syncer) sync(ctx context.Context, name string) (*mirror.Result, error) 
 			return nil, err
 		}
 	}
-	return &mirror.Result{Stream: name}, nil
+	return &mirror.Result{Stream: name, Held: s.held}, nil
 }
 
 // runFor runs the scheduler for d of fake time and returns the syncs that began.
@@ -101,6 +102,24 @@ func TestSchedulerSet(t *testing.T) {
 		}
 		if next, _ := s.Next("a"); !next.IsZero() {
 			t.Errorf("a is due at %v and has no schedule", next)
+		}
+	})
+}
+
+// A stream that a rollback holds is looked at when it is due, and not taken for synced; a sync that the rollback interrupts is
+// neither good nor a failure.
+func TestSchedulerHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newSyncer(t)
+		s := y.scheduler()
+		s.Set(map[string]mirror.Schedule{"a": {Every: time.Hour}})
+		y.fails = func(string) error {
+			y.fails, y.held = nil, true
+			return mirror.ErrRolledBack
+		}
+		wantSyncs(t, y.runFor(s, 3*time.Hour), "a 0s", "a 11s", "a 1h0m12s", "a 2h0m13s")
+		if st := s.Standing("a"); !st.Good.IsZero() || st.Failures != 0 {
+			t.Errorf("last good %v, %d failures", st.Good, st.Failures)
 		}
 	})
 }

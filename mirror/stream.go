@@ -254,6 +254,7 @@ type state struct {
 	Stream   Stream   `json:"stream"`
 	Accepted accepted `json:"accepted,omitzero"`
 	Last     *Last    `json:"last,omitempty"`
+	Held     *Held    `json:"held,omitempty"` // by a rollback; nil: syncs go on
 }
 
 // accepted is the upstream state that a sync last took as good. It moves

@@ -53,6 +53,7 @@ type Result struct {
 	Known    int        `json:"known"` // further files, which may be pulled through
 	Fetched  Amount     `json:"fetched"`
 	LeftOut  []Omission `json:"left_out,omitempty"`
+	Held     bool       `json:"held,omitempty"` // by a rollback: upstream was not asked
 	Warnings []string   `json:"warnings,omitempty"`
 }
 
@@ -103,6 +104,9 @@ func (m *Mirror) plan(ctx context.Context, st *state, o SyncOptions) (*Plan, err
 	if err := p.empty(plan); err != nil {
 		return nil, err
 	}
+	if st.Held != nil {
+		plan.Warnings = append(plan.Warnings, st.Held.warning(st.Stream.Name))
+	}
 	return plan, nil
 }
 
@@ -126,12 +130,12 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
 }
 
-// nothingNew reports whether upstream's index is the one that the last sync
-// accepted, that sync left nothing out that could be had now, the same is wanted
+// nothingNew reports whether what is published is no older content that a rollback
+// brought back, upstream's index is the one that the last sync accepted, that sync left nothing out that could be had now, the same is wanted
 // still under the same signing key, and the store has all that it publishes.
 func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 	was := st.Accepted
-	if !was.Whole || was.Wants != st.Stream.wants() || was.Digest != c.indexDoc.digest.String() {
+	if st.Held != nil || !was.Whole || was.Wants != st.Stream.wants() || was.Digest != c.indexDoc.digest.String() {
 		return false
 	}
 	if key, err := SiteKey(m.store.Files()); !st.Stream.all() && (err != nil || key.Fingerprint() != was.Key) {
@@ -153,10 +157,11 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 // in service, and an error before it leaves it there; an error after it comes with
 // the result. A version with an item that cannot be had is left out and listed in
 // the result; the versions of its product that were published before stay. The
-// error is ErrSyncing for a stream that is being synced, and ErrOffline for one whose
-// upstream must not be asked.
+// error is ErrSyncing for a stream that is being synced, ErrOffline for one whose
+// upstream must not be asked, and ErrRolledBack after a rollback that came meanwhile.
+// A stream that a rollback holds is left as it is.
 func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result, error) {
-	end, err := m.begin(ctx, name, o.waiting(name))
+	ctx, end, err := m.begin(ctx, name, o.waiting(name))
 	if err != nil {
 		return nil, err
 	}
@@ -166,8 +171,14 @@ func (m *Mirror) Sync(ctx context.Context, name string, o SyncOptions) (*Result,
 
 // attempt is Sync for who has begun one.
 func (m *Mirror) attempt(ctx context.Context, name string, o SyncOptions) (*Result, error) {
+	if res, err := m.held(name); res != nil || err != nil {
+		return res, err
+	}
 	started := m.now()
 	res, err := m.sync(ctx, name, o)
+	if err != nil && errors.Is(context.Cause(ctx), ErrRolledBack) {
+		return res, ErrRolledBack
+	}
 	if errors.Is(err, ErrNoStream) || errors.Is(err, ErrOffline) {
 		return nil, err
 	}
@@ -226,20 +237,16 @@ func (m *Mirror) follow(ctx context.Context, st *state, reader *reader, o SyncOp
 // unchanged is the result of a sync that finds nothing new.
 func (m *Mirror) unchanged(st *state) (*Result, error) {
 	name := st.Stream.Name
-	snap, err := m.store.Current(name)
-	if err == nil && st.Last != nil && st.Last.Outcome == OutcomeFailed {
-		err = m.noteLast(name, OutcomeDone, "")
-	}
-	if err != nil {
-		return nil, err
+	if st.Last != nil && st.Last.Outcome == OutcomeFailed {
+		if err := m.noteLast(name, OutcomeDone, ""); err != nil {
+			return nil, err
+		}
 	}
 	pub, err := m.published(name)
 	if err != nil {
 		return nil, err
 	}
-	shown := Plan{lists: pub.lists}
-	shown.count()
-	return &Result{Stream: name, Snapshot: snap.ID.String(), Products: shown.Products, Versions: shown.Versions, Items: shown.Items, Known: pub.known()}, nil
+	return pub.result(name), nil
 }
 
 // A run is one sync under way.

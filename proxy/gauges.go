@@ -23,6 +23,7 @@ var (
 	snapshotBytes = ofStream("snapshot_bytes", "Size of the current snapshot; what it shares with others counts in each.")
 	staleFor      = ofStream("metadata_stale_seconds", "How long upstream's metadata could not be brought up to date; 0 if the last sync was good.")
 	upstreamIndex = ofStream("upstream_index_timestamp_seconds", "Date of the newest index of upstream's that was accepted. If it stays while syncs succeed, upstream rests or someone on the way holds updates back.")
+	heldStreams   = ofStream("stream_held", "1 if a rollback holds the stream: syncs leave it as it is until they are told to go on.")
 
 	storeFree    = plain("store_free_bytes", "Space on the store's file system that may still be written.")
 	storeReserve = plain("store_reserve_bytes", "Free space that syncs leave alone: they stop below it.")
@@ -50,7 +51,7 @@ func plain(name, help string) *prometheus.Desc {
 
 func (gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, staleFor, upstreamIndex,
+		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, staleFor, upstreamIndex, heldStreams,
 		storeFree, storeReserve, storeSize, pulledFiles, pulledBytes, pulledLimit, evictedFiles, evictedBytes, certificateEnd,
 	} {
 		to <- d
@@ -93,6 +94,11 @@ func (g gauges) collectStream(to chan<- prometheus.Metric, stream string) {
 	sendTime(to, nextSync, state.Next, stream)
 	sendTime(to, upstreamIndex, state.UpstreamIndex, stream)
 	send(to, failedSyncs, float64(state.Failures), stream)
+	held := 0.0
+	if !state.Held.IsZero() {
+		held = 1
+	}
+	send(to, heldStreams, held, stream)
 	send(to, staleFor, stale(state, time.Now()).Seconds(), stream)
 }
 

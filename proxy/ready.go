@@ -62,6 +62,9 @@ func (s *Server) notes() (notes []string) {
 	now := time.Now()
 	for _, stream := range distinct(s.streams()) {
 		state := s.syncs(stream)
+		if !state.Held.IsZero() {
+			notes = append(notes, fmt.Sprintf("stream %s: held by a rollback of %s, until `oxbow snapshot rollback %[1]s --resume`", stream, state.Held.UTC().Format(time.RFC3339)))
+		}
 		if state.Failures > 0 {
 			notes = append(notes, s.failing(stream, state, now))
 		}

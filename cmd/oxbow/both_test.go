@@ -37,7 +37,7 @@ func TestBothWays(t *testing.T) {
 // bothSteps are run one after the other on the same store.
 var bothSteps = []struct {
 	change func(*side) // of the world, before
-	args   []string    // UPSTREAM and DIR are replaced
+	args   []string    // UPSTREAM, DIR and CURRENT are replaced
 	status int
 }{
 	{args: []string{"key", "generate"}, status: exitFailed},
@@ -61,6 +61,21 @@ var bothSteps = []struct {
 	{args: []string{"mirror", "sync", "--allow-older", "stable"}},
 	{args: []string{"mirror", "sync", "UPSTREAM", "--name", "second", "--keyring", "DIR/upstream.gpg"}, status: exitFailed},
 	{args: []string{"mirror", "sync", "PLAIN", "--name", "second", "--path", "/second/", "--keyring", "DIR/plain.gpg"}},
+	{args: []string{"snapshot", "pin", "CURRENT", "the", "last", "good", "one"}},
+	{args: []string{"snapshot", "pin", "zz"}, status: exitFailed},
+	{args: []string{"snapshot", "unpin", "CURRENT"}},
+	{args: []string{"snapshot", "unpin", "CURRENT"}, status: exitFailed},
+	{args: []string{"snapshot", "rollback", "stable", "CURRENT"}, status: exitFailed},
+	{args: []string{"snapshot", "rollback", "absent"}, status: exitFailed},
+	{args: []string{"snapshot", "rollback", "stable", "zz"}, status: exitFailed},
+	{args: []string{"snapshot", "rollback", "stable", "--resume"}, status: exitFailed},
+	{args: []string{"snapshot", "rollback", "stable"}},
+	{args: []string{"mirror", "sync", "stable"}},
+	{args: []string{"mirror", "sync", "stable", "--dry-run"}},
+	{args: []string{"snapshot", "rollback", "stable", "--json"}},
+	{args: []string{"mirror", "sync", "stable", "--json"}},
+	{args: []string{"snapshot", "rollback", "stable", "--resume"}},
+	{args: []string{"mirror", "sync", "stable"}},
 	{args: []string{"store", "sweep", "--dry-run"}},
 	{args: []string{"store", "sweep", "--json"}},
 	{args: []string{"store", "sweep"}},

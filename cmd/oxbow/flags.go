@@ -17,7 +17,7 @@ func commands() []*cli.Command {
 			mirrorSyncCommand(), mirrorListCommand(), mirrorStatusCommand(), mirrorDropCommand(),
 		}},
 		{Name: "snapshot", Usage: "what was published", Subcommands: []*cli.Command{
-			snapshotListCommand(), snapshotShowCommand(),
+			snapshotListCommand(), snapshotShowCommand(), snapshotDiffCommand(), snapshotRollbackCommand(), snapshotPinCommand(), snapshotUnpinCommand(),
 		}},
 		{Name: "store", Usage: "look after what is on disk", Subcommands: []*cli.Command{
 			storeCheckCommand(), storeSweepCommand(), storeStatsCommand(), storeRebuildCommand(),

@@ -15,16 +15,23 @@ import (
 // checkNames refuses arguments that cannot be streams' names.
 func checkNames(c *cli.Context) error {
 	for _, arg := range c.Args().Slice() {
-		switch {
-		case strings.Contains(arg, "://"):
-			return usagef(c, "%q is not a stream's name; a URL stands first, with filters behind it, in `mirror sync`", arg)
-		case strings.ContainsAny(arg, "=~"):
-			return usagef(c, "filter %s: filters go with a URL", arg)
-		case strings.Contains(arg, "/"):
-			return usagef(c, "%q is neither a stream's name nor a URL; did you mean https://%s?", arg, strings.TrimLeft(arg, "/"))
-		case !mirror.ValidName(arg):
-			return usagef(c, "%q is neither a stream's name nor a URL: %s", arg, mirror.NameRule)
+		if err := checkName(c, arg); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func checkName(c *cli.Context, arg string) error {
+	switch {
+	case strings.Contains(arg, "://"):
+		return usagef(c, "%q is not a stream's name; a URL stands first, with filters behind it, in `mirror sync`", arg)
+	case strings.ContainsAny(arg, "=~"):
+		return usagef(c, "filter %s: filters go with a URL", arg)
+	case strings.Contains(arg, "/"):
+		return usagef(c, "%q is neither a stream's name nor a URL; did you mean https://%s?", arg, strings.TrimLeft(arg, "/"))
+	case !mirror.ValidName(arg):
+		return usagef(c, "%q is neither a stream's name nor a URL: %s", arg, mirror.NameRule)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"oxbow/cache"
 	"oxbow/streams/streamstest"
 )
 
@@ -86,14 +87,29 @@ func (s *side) must(args ...string) {
 	}
 }
 
-// line returns the command line, in which UPSTREAM and DIR are replaced.
+// line returns the command line, in which UPSTREAM and DIR are replaced, and CURRENT by
+// the id of the current snapshot of stable.
 func (s *side) line(args ...string) []string {
 	line := append([]string{"oxbow", "--store", filepath.Join(s.dir, "store")}, args...)
-	replace := strings.NewReplacer("UPSTREAM", s.url, "PLAIN", s.plain, "DIR", s.dir)
+	replace := strings.NewReplacer("UPSTREAM", s.url, "PLAIN", s.plain, "DIR", s.dir, "CURRENT", s.current())
 	for i := range line {
 		line[i] = replace.Replace(line[i])
 	}
 	return line
+}
+
+// current returns the id of the current snapshot of stable; "": there is none.
+func (s *side) current() string {
+	files, err := cache.OpenFiles(filepath.Join(s.dir, "store"))
+	if err != nil {
+		return ""
+	}
+	defer files.Close()
+	snap, err := files.Current("stable")
+	if err != nil {
+		return ""
+	}
+	return snap.ID.String()
 }
 
 var changing = regexp.MustCompile(`\b([0-9a-f]{64}|[0-9a-f]{12}|[0-9A-F]{40})\b|\b20\d\d-\d\d-\d\d[ T][0-9:]+Z`)

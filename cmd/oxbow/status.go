@@ -30,6 +30,7 @@ type streamStatus struct {
 	Kept      int              `json:"kept"`  // snapshots, the current one included
 	Advertise mirror.Advertise `json:"advertise"`
 	Offline   bool             `json:"offline"`
+	Held      *mirror.Held     `json:"held,omitempty"` // by a rollback
 	LastSync  *mirror.Last     `json:"last_sync,omitempty"`
 
 	Age           int64     `json:"age"` // of the current snapshot, in seconds
@@ -81,7 +82,7 @@ func mirrorStatus(c *cli.Context) error {
 
 func viewStatus(s mirror.Status, now time.Time) streamStatus {
 	v := streamStatus{Stream: s.Stream, Path: s.Path, Snapshot: s.Snapshot, Published: s.Published, Files: s.Files, Bytes: s.Bytes, Kept: s.Kept,
-		Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
+		Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Held: s.Held, LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
 	if s.Snapshot != "" {
 		v.Age = int64(max(now.Sub(s.Published), 0) / time.Second)
 	}
@@ -107,6 +108,8 @@ func age(st streamStatus) string {
 // nextRun renders when a stream is synced next by its schedule.
 func nextRun(st streamStatus, now time.Time) string {
 	switch at := st.NextRun; {
+	case st.Held != nil:
+		return "held"
 	case st.Offline:
 		return "offline"
 	case at.IsZero():

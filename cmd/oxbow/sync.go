@@ -180,6 +180,10 @@ func printLeftOut(w io.Writer, r *mirror.Result) {
 }
 
 func printResult(w io.Writer, r *mirror.Result) {
+	if r.Held {
+		fmt.Fprintf(w, "%s: held by a rollback, snapshot %.12s stays\n", r.Stream, r.Snapshot)
+		return
+	}
 	if !r.Changed {
 		fmt.Fprintf(w, "%s: nothing new, snapshot %.12s stays\n", r.Stream, r.Snapshot)
 		return

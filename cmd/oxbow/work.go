@@ -27,13 +27,16 @@ type work interface {
 
 // works makes an empty work of each command that has one.
 var works = map[string]func() work{
-	"mirror sync":   func() work { return new(syncWork) },
-	"mirror drop":   func() work { return new(dropWork) },
-	"store check":   func() work { return new(checkWork) },
-	"store sweep":   func() work { return new(sweepWork) },
-	"store rebuild": func() work { return new(rebuildWork) },
-	"key generate":  func() work { return new(generateWork) },
-	"key import":    func() work { return new(importWork) },
+	"mirror sync":       func() work { return new(syncWork) },
+	"mirror drop":       func() work { return new(dropWork) },
+	"snapshot rollback": func() work { return new(rollbackWork) },
+	"snapshot pin":      func() work { return new(pinWork) },
+	"snapshot unpin":    func() work { return new(unpinWork) },
+	"store check":       func() work { return new(checkWork) },
+	"store sweep":       func() work { return new(sweepWork) },
+	"store rebuild":     func() work { return new(rebuildWork) },
+	"key generate":      func() work { return new(generateWork) },
+	"key import":        func() work { return new(importWork) },
 }
 
 // readWork returns the work of a request. A field that is not known here is one

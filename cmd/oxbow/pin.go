@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+)
+
+func snapshotPinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pin", Usage: "keep a snapshot until it is unpinned, whatever is given up otherwise", ArgsUsage: "ID [REASON...]",
+		Description: "ID may be shortened to what is unique in the store. One that is pinned gets the new reason.",
+		Action:      snapshotPin,
+	}
+}
+
+func snapshotUnpinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "unpin", Usage: "keep a snapshot only as long as others are", ArgsUsage: "ID",
+		Action: snapshotUnpin,
+	}
+}
+
+func snapshotPin(c *cli.Context) error {
+	if c.NArg() < 1 {
+		return usagef(c, "want the id of one snapshot, and perhaps why it is to be kept; `oxbow snapshot list` prints those that there are")
+	}
+	return perform(c, &pinWork{ID: c.Args().First(), Reason: strings.Join(c.Args().Tail(), " ")}, cache.Open)
+}
+
+func snapshotUnpin(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef(c, "want the id of one snapshot; `oxbow snapshot list` prints which are pinned")
+	}
+	return perform(c, &unpinWork{ID: c.Args().First()}, cache.Open)
+}
+
+type pinWork struct{ ID, Reason string }
+
+func (w *pinWork) do(ctx context.Context, o *owner, out *screen) error {
+	s, err := findSnapshot(o.store.Files(), w.ID)
+	if err != nil {
+		return err
+	}
+	if err := o.store.Pin(ctx, s.ID, w.Reason); err != nil {
+		return err
+	}
+	return printLine(out.stdout, "%s: snapshot %.12s is pinned", s.Stream, s.ID)
+}
+
+type unpinWork struct{ ID string }
+
+func (w *unpinWork) do(ctx context.Context, o *owner, out *screen) error {
+	pins, err := o.store.Files().Pins()
+	if err != nil {
+		return err
+	}
+	var found []cache.Pin
+	for _, p := range pins {
+		if strings.HasPrefix(p.Snapshot.String(), w.ID) {
+			found = append(found, p)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return &hinted{fmt.Errorf("no pinned snapshot has an id that begins with %q", w.ID), "`oxbow snapshot list` prints which are pinned"}
+	case 1:
+	default:
+		return fmt.Errorf("%q begins the ids of %d pinned snapshots, among them %.12s and %.12s: give more digits", w.ID, len(found), found[0].Snapshot, found[1].Snapshot)
+	}
+	if err := o.store.Unpin(ctx, found[0].Snapshot); err != nil {
+		return err
+	}
+	return printLine(out.stdout, "snapshot %.12s is not pinned any more", found[0].Snapshot)
+}

@@ -1,0 +1,96 @@
+package mirror
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"oxbow/cache"
+	"oxbow/streams"
+)
+
+// CountProducts returns how many products the index of a snapshot names: that which clients are shown. It reads no list.
+func CountProducts(f *cache.Files, man *cache.Manifest) (n int, err error) {
+	for _, e := range shownDocuments(man) {
+		text, err := readDocumentText(f, e)
+		if err != nil {
+			return 0, err
+		}
+		x, err := streams.ParseIndex(text)
+		if err != nil {
+			continue // a list that is shorter than the index
+		}
+		for _, e := range x.Entries {
+			n += len(e.Products)
+		}
+		return n, nil
+	}
+	return 0, fmt.Errorf("cannot count the products of a snapshot of %s: it has no index", man.Stream)
+}
+
+// ReadLists returns what clients of a snapshot are told of: of each list the versions of its products.
+func ReadLists(f *cache.Files, man *cache.Manifest) ([]PlannedList, error) {
+	shown := Plan{}
+	for _, e := range shownDocuments(man) {
+		text, err := readDocumentText(f, e)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := streams.ParseIndex(text); err == nil {
+			continue
+		}
+		l, err := streams.ParseProducts(text)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
+		}
+		if !slices.ContainsFunc(shown.lists, func(have *streams.Products) bool { return have.ContentID == l.ContentID }) {
+			shown.lists = append(shown.lists, l) // else the other form of the same
+		}
+	}
+	slices.SortFunc(shown.lists, func(a, b *streams.Products) int { return cmp.Compare(a.ContentID, b.ContentID) })
+	shown.count()
+	return shown.Lists, nil
+}
+
+// shownDocuments returns the metadata that a snapshot's clients read, without signatures apart, the shortest first: the site's or,
+// where it has none, upstream's. Where a document has the two forms, the unsigned one is enough.
+func shownDocuments(man *cache.Manifest) []cache.Entry {
+	kind := cache.KindUpstream
+	if slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindSite }) {
+		kind = cache.KindSite
+	}
+	unsigned := map[string]bool{}
+	for _, e := range man.Entries {
+		if name, ok := strings.CutSuffix(e.Path, ".json"); ok && e.Kind == kind {
+			unsigned[name] = true
+		}
+	}
+	seen := map[cache.Digest]bool{}
+	var docs []cache.Entry
+	for _, e := range man.Entries {
+		name, signed := strings.CutSuffix(e.Path, ".sjson")
+		if e.Kind != kind || seen[e.Digest] || strings.HasSuffix(e.Path, ".gpg") || signed && unsigned[name] {
+			continue
+		}
+		seen[e.Digest] = true
+		docs = append(docs, e)
+	}
+	slices.SortFunc(docs, func(a, b cache.Entry) int { return cmp.Or(cmp.Compare(a.Size, b.Size), cmp.Compare(a.Path, b.Path)) })
+	return docs
+}
+
+// readDocumentText returns the text of a document of a snapshot, without the signature that may be around it.
+func readDocumentText(f *cache.Files, e cache.Entry) ([]byte, error) {
+	data, err := f.ReadFile(e.Digest, streams.MaxDocument)
+	if err == nil && cache.Sum(data) != e.Digest {
+		err = cache.ErrCorrupt
+	}
+	if err == nil {
+		data, err = textOf(data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
+	}
+	return data, nil
+}

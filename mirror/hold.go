@@ -1,0 +1,55 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Held stream is left as it is by syncs and refreshes, since a rollback brought back older content.
+type Held struct {
+	Since time.Time `json:"since"`
+	To    string    `json:"to"` // the snapshot whose content was asked for
+}
+
+// warning says that a stream is held, and how that ends.
+func (h *Held) warning(stream string) string {
+	return fmt.Sprintf("held since %s by a rollback to %.12s, and left as it is: `oxbow snapshot rollback %s --resume` has syncs go on",
+		h.Since.UTC().Format(time.RFC3339), h.To, stream)
+}
+
+// ErrRolledBack ends a sync that a rollback came in between of. The stream is held; another sync is no use.
+var ErrRolledBack = errors.New("interrupted: the stream is being rolled back, and held from now on")
+
+// ErrNotHeld is returned by [Mirror.Resume] for a stream that syncs bring forward as ever.
+var ErrNotHeld = errors.New("not held by a rollback")
+
+// held is the result of a sync of a stream that is held; nil: it is not.
+func (m *Mirror) held(name string) (*Result, error) {
+	st, err := readState(m.store.Files(), name)
+	if err != nil || st.Held == nil {
+		return nil, err
+	}
+	pub, err := m.published(name)
+	if err != nil {
+		return nil, err
+	}
+	res := pub.result(name)
+	res.Held, res.Warnings = true, []string{st.Held.warning(name)}
+	return res, nil
+}
+
+// Resume has syncs of a stream go on that a rollback holds: the next one publishes what upstream has, whether that is new or not.
+func (m *Mirror) Resume(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st, err := readState(m.store.Files(), name)
+	switch {
+	case err != nil:
+		return err
+	case st.Held == nil:
+		return fmt.Errorf("stream %s is %w", name, ErrNotHeld)
+	}
+	st.Held, st.Accepted.Whole = nil, false
+	return writeState(m.store, st)
+}

@@ -1,0 +1,226 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/streams"
+)
+
+// rollbackReason begins the reason of a snapshot with the content of an older one. The first 12 digits of that one's id follow.
+const rollbackReason = "rollback to "
+
+// ErrShown is returned for a rollback to what clients are shown already.
+var ErrShown = errors.New("what is published already")
+
+// RolledBack says what a rollback did.
+type RolledBack struct {
+	Stream   string   `json:"stream"`
+	Snapshot string   `json:"snapshot"` // the new one, which is current
+	From     string   `json:"from"`     // the one that it took the place of
+	To       string   `json:"to"`       // the one whose content it has
+	Products int      `json:"products"`
+	Versions int      `json:"versions"`
+	Items    int      `json:"items"`
+	Known    int      `json:"known"` // further files, which may be pulled through
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Rollback makes the content of a kept snapshot current again; if to is zero, that of the snapshot before the content that is
+// current: so another rollback goes further back. Snapshots that differ in upstream's documents only count as one there.
+//
+// What is published is a new snapshot that follows the current one, with a date of its own: mirrors of this one take it as progress.
+// No file is copied or fetched. The stream is held from before the switch on, so that no sync undoes it, whatever happens; one
+// that is under way is interrupted. [Mirror.Resume] ends that.
+func (m *Mirror) Rollback(ctx context.Context, name string, to cache.Digest) (*RolledBack, error) {
+	lease := m.store.Lease()
+	defer lease.Release()
+	target, err := m.rollbackTarget(name, to)
+	if err != nil {
+		return nil, fmt.Errorf("cannot roll stream %s back: %w", name, err)
+	}
+	for _, e := range target.manifest.Entries {
+		lease.Add(e.Digest)
+	}
+	_, end, err := m.begin(ctx, name, func() { m.interrupt(name) })
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	before, err := m.hold(name, target.id)
+	if err != nil {
+		return nil, err
+	}
+	res, err := m.rollBack(ctx, name, target, lease)
+	if res == nil {
+		err = errors.Join(err, m.unhold(name, before))
+	}
+	if err != nil {
+		err = fmt.Errorf("cannot roll stream %s back to %.12s: %w", name, target.id, err)
+	}
+	return res, err
+}
+
+// rollbackTarget reads the snapshot to go back to.
+func (m *Mirror) rollbackTarget(name string, to cache.Digest) (*published, error) {
+	kept, err := m.store.Snapshots(name)
+	if err != nil {
+		return nil, err
+	}
+	if to.IsZero() {
+		if to, err = m.earlier(name, kept); err != nil {
+			return nil, err
+		}
+	}
+	if !slices.ContainsFunc(kept, func(s cache.Snapshot) bool { return s.ID == to }) {
+		return nil, fmt.Errorf("%w: %v", cache.ErrNoSnapshot, to)
+	}
+	target, err := m.snapshot(name, to)
+	if err != nil {
+		return nil, err
+	}
+	now, err := m.store.Manifest(name, kept[0].ID)
+	if err == nil && slices.Equal(content(now), content(target.manifest)) {
+		return nil, fmt.Errorf("the content of snapshot %.12s is %w", to, ErrShown)
+	}
+	return target, nil // also in place of a current one that is damaged
+}
+
+// content returns the entries of a manifest without those that are made anew at a rollback.
+func content(m *cache.Manifest) []cache.Entry {
+	return slices.DeleteFunc(slices.Clone(m.Entries), func(e cache.Entry) bool { return e.Kind == cache.KindSite })
+}
+
+// earlier returns the newest of the kept snapshots, which are given newest first, that is older than the content of the current
+// one and has other files.
+func (m *Mirror) earlier(name string, kept []cache.Snapshot) (cache.Digest, error) {
+	origin := 0
+	for {
+		id, ok := strings.CutPrefix(kept[origin].Reason, rollbackReason)
+		if !ok {
+			break
+		}
+		i := slices.IndexFunc(kept[origin+1:], func(s cache.Snapshot) bool { return strings.HasPrefix(s.ID.String(), id) })
+		if i < 0 {
+			return cache.Digest{}, fmt.Errorf("snapshot %s, which it was rolled back to, is not kept any more, and so it is not known what came before: give the id of one", id)
+		}
+		origin += 1 + i
+	}
+	now, err := m.store.Manifest(name, kept[origin].ID)
+	if err != nil {
+		return cache.Digest{}, fmt.Errorf("%w; give the id of the snapshot to go back to", err)
+	}
+	shown := shownFiles(now)
+	for _, s := range kept[origin+1:] {
+		man, err := m.store.Manifest(name, s.ID)
+		if err != nil {
+			m.log.Warn("a kept snapshot cannot be read and is passed over", "stream", name, "snapshot", s.ID.String(), "reason", err)
+			continue
+		}
+		if !maps.Equal(shownFiles(man), shown) {
+			return s.ID, nil
+		}
+	}
+	return cache.Digest{}, errors.New("no snapshot with other files is kept from before what is published now")
+}
+
+// shownFiles returns what a snapshot's clients can get beside documents, here beforehand or not.
+func shownFiles(m *cache.Manifest) map[string]cache.Digest {
+	files := map[string]cache.Digest{}
+	for _, e := range m.Entries {
+		if e.Kind == cache.KindItem || e.Kind == cache.KindKnown {
+			files[e.Path] = e.Digest
+		}
+	}
+	return files
+}
+
+// hold records that a stream is held, and returns what was recorded before.
+func (m *Mirror) hold(name string, to cache.Digest) (before *Held, err error) {
+	err = m.update(name, func(st *state) {
+		before, st.Held = st.Held, &Held{Since: m.now().UTC().Truncate(time.Second), To: to.String()}
+	})
+	return before, err
+}
+
+// unhold takes a hold back: nothing was rolled back.
+func (m *Mirror) unhold(name string, before *Held) error {
+	return m.update(name, func(st *state) { st.Held = before })
+}
+
+// interrupt ends the sync or refresh of a stream that is under way.
+func (m *Mirror) interrupt(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if u := m.syncing[name]; u != nil {
+		u.cancel(ErrRolledBack)
+	}
+}
+
+// rollBack publishes the content of target anew. The result is nil only if the old snapshot is still current.
+func (m *Mirror) rollBack(ctx context.Context, name string, target *published, lease *cache.Lease) (*RolledBack, error) {
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return nil, err
+	}
+	now, err := m.published(name)
+	if err != nil {
+		return nil, err
+	}
+	man := &cache.Manifest{Stream: name, Parent: now.id, Created: m.now().UTC().Truncate(time.Second),
+		Reason: fmt.Sprintf("%s%.12s", rollbackReason, target.id), Entries: content(target.manifest)}
+	was := target.result(name)
+	res := &RolledBack{Stream: name, From: now.id.String(), To: target.id.String(),
+		Products: was.Products, Versions: was.Versions, Items: was.Items, Known: was.Known}
+	if len(target.documents) > 0 {
+		docs, findings, err := m.renderAgain(st.Stream, target, now)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range findings {
+			res.Warnings = append(res.Warnings, f.String())
+		}
+		r := &run{m: m, lease: lease}
+		for _, d := range docs {
+			if err := r.addDocument(ctx, man, cache.KindSite, string(d.Path), d.Bytes); err != nil {
+				return nil, err
+			}
+		}
+	}
+	id, err := m.store.Publish(ctx, man)
+	if err != nil {
+		snap, failed := m.store.Current(name)
+		if failed == nil && snap.ID == now.id {
+			return nil, err
+		}
+		id = snap.ID
+	}
+	res.Snapshot = id.String()
+	return res, err
+}
+
+// renderAgain makes the site's own documents of an older snapshot anew, to follow those of now.
+func (m *Mirror) renderAgain(s Stream, target, now *published) ([]streams.Document, []streams.Finding, error) {
+	key, err := m.Key()
+	if err != nil {
+		return nil, nil, err
+	}
+	x := *target.index
+	x.Entries = nil
+	for _, e := range target.index.Entries {
+		origin := e.Path
+		if i := slices.IndexFunc(target.evidence, func(li list) bool { return li.products.ContentID == e.ContentID }); i >= 0 {
+			origin = target.evidence[i].path
+		}
+		x.Entries = append(x.Entries, target.entry(e.ContentID, origin))
+	}
+	p := &planner{s: s, c: &catalog{index: &x}}
+	site := streams.Site{Updated: m.updatedAfter(now), Profile: p.profile(), Key: key, Previous: now.document}
+	return site.Render(&x, target.lists)
+}
