@@ -299,11 +299,15 @@ func (d *day) refused(user, line string) {
 func storeCommands(t *testing.T) []string {
 	t.Helper()
 	operands := map[string]string{
-		"lint":          "stable",
-		"mirror drop":   "stable",
-		"snapshot show": "0",
-		"key generate":  "--replace",
-		"key import":    "--replace /tmp/key.asc",
+		"lint":              "stable",
+		"mirror drop":       "stable",
+		"snapshot show":     "0",
+		"snapshot diff":     "0 1",
+		"snapshot pin":      "0",
+		"snapshot unpin":    "0",
+		"snapshot rollback": "stable",
+		"key generate":      "--replace",
+		"key import":        "--replace /tmp/key.asc",
 	}
 	// The configuration and the program are the same whatever is stored.
 	other := map[string]bool{"config check": true, "config show": true, "config init": true, "demo": true, "completion": true, "version": true}
