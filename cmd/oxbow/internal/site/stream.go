@@ -196,6 +196,11 @@ func (r *reader) wanted(d *definition, m fields) {
 	d.Select = r.filters(m["select"])
 	d.Advertise = r.advertise(m["advertise"], len(r.list(m["select"])) == 0)
 	d.Offline, _ = r.boolean(m["offline"])
+	if hold := r.filters(m["hold"]); len(hold) > 0 {
+		if d.Hold = hold; d.Advertise == mirror.AdvertiseAll {
+			r.refuse(m["hold"], "no version can be held back where all of upstream's is advertised", "say `advertise: selected`, or remove the key")
+		}
+	}
 }
 
 // advertise reads what clients are told of a stream: of one without a selection, which
@@ -230,10 +235,6 @@ func (r *reader) bounds(d *definition, m fields) {
 
 // later reads the keys of what this version does not do.
 func (r *reader) later(m fields) {
-	before := len(r.problems)
-	if len(r.filters(m["hold"])) > 0 && len(r.problems) == before {
-		r.refuse(m["hold"], "this version cannot hold versions back", "leave them out in `select`, as in `version_name!=20250718`, and remove the key")
-	}
 	if v := m["keep"]; !v.absent() {
 		k := r.mapping(v, "last", "daily", "weekly", "grace")
 		for _, key := range []string{"last", "daily", "weekly"} {
