@@ -38,7 +38,7 @@ func (p *planner) carry(l *streams.Products) {
 
 // stays reports whether a published version stays that is not in l: because its
 // product vanished upstream, because upstream's version of that name is broken, or
-// in place of a broken one that is newer than all there are.
+// in place of one that is newer than all there are and is broken or held back.
 func (p *planner) stays(l *streams.Products, id versionID) bool {
 	if _, broken := p.broken[id]; broken || !p.offered[id.product] {
 		return true
@@ -51,8 +51,16 @@ func (p *planner) stays(l *streams.Products, id versionID) bool {
 			}
 		}
 	}
+	missing := func(other versionID) bool {
+		return other.contentID == id.contentID && other.product == id.product && other.version > newest
+	}
 	for other := range p.broken {
-		if other.contentID == id.contentID && other.product == id.product && other.version > newest {
+		if missing(other) {
+			return true
+		}
+	}
+	for other := range p.heldBack {
+		if missing(other) {
 			return true
 		}
 	}

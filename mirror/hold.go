@@ -3,7 +3,10 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"oxbow/streams"
 )
 
 // A Held stream is left as it is by syncs and refreshes, since a rollback brought back older content.
@@ -51,5 +54,54 @@ func (m *Mirror) Resume(name string) error {
 		return fmt.Errorf("stream %s is %w", name, ErrNotHeld)
 	}
 	st.Held, st.Accepted.Whole = nil, false
+	return writeState(m.store, st)
+}
+
+// HoldBack has further syncs of a stream leave versions out that the filters match, beside those that its definition holds back. A
+// hold that is there already is none further.
+func (m *Mirror) HoldBack(name, filters string) error {
+	return m.changeHold(name, filters, func(st *state, hold string) error {
+		if st.Stream.all() {
+			return errHoldAll
+		}
+		if !slices.Contains(st.Hold, hold) {
+			st.Hold = append(st.Hold, hold)
+		}
+		return nil
+	})
+}
+
+// LetGo ends a hold that HoldBack made.
+func (m *Mirror) LetGo(name, filters string) error {
+	return m.changeHold(name, filters, func(st *state, hold string) error {
+		i := slices.Index(st.Hold, hold)
+		switch {
+		case i < 0 && slices.Contains(st.Stream.Hold, hold):
+			return fmt.Errorf("the hold %q is %w: take it out of the configuration file", hold, ErrConfigured)
+		case i < 0 && len(st.Hold) == 0:
+			return errors.New("nothing is held back on the command line")
+		case i < 0:
+			return fmt.Errorf("there is no hold %q; there is %q", hold, st.Hold)
+		}
+		st.Hold = slices.Delete(st.Hold, i, i+1)
+		return nil
+	})
+}
+
+// changeHold changes what is held back of a stream on the command line. The filters are in their one form then.
+func (m *Mirror) changeHold(name, filters string, change func(st *state, hold string) error) error {
+	sel, err := streams.ParseSelection(filters)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return err
+	}
+	if err := change(st, sel.String()); err != nil {
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
 	return writeState(m.store, st)
 }

@@ -23,9 +23,11 @@ type planner struct {
 	prev       *published
 	lease      *cache.Lease // covers what the plans count on
 	selections streams.Selections
-	offered    map[string]bool // every product of which upstream offers a version
-	idle       []string        // warnings of selections that match nothing
-	directory  *directory      // nil unless all of upstream's is advertised
+	hold       streams.Selections
+	offered    map[string]bool    // every product of which upstream offers a version
+	heldBack   map[versionID]bool // of these versions those that are held back
+	idle       []string           // warnings of selections that match nothing
+	directory  *directory         // nil unless all of upstream's is advertised
 
 	broken map[versionID]Omission // upstream's versions that cannot be published
 	lost   map[versionID]Omission // published versions that cannot stay
@@ -38,8 +40,11 @@ func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, er
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{m: m, s: s, c: c, prev: prev, lease: lease, offered: map[string]bool{}, broken: map[versionID]Omission{}, lost: map[versionID]Omission{}}
-	if p.selections, err = s.selections(); err != nil {
+	p := &planner{m: m, s: s, c: c, prev: prev, lease: lease, offered: map[string]bool{}, heldBack: map[versionID]bool{}, broken: map[versionID]Omission{}, lost: map[versionID]Omission{}}
+	if p.selections, err = parseSelections(s.Select); err != nil {
+		return nil, err
+	}
+	if p.hold, err = parseSelections(s.Hold); err != nil {
 		return nil, err
 	}
 	for _, li := range c.lists {
@@ -49,7 +54,7 @@ func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, er
 			}
 		}
 	}
-	p.idle = p.idleSelections()
+	p.idle = append(p.idleSelections(), p.holdBack()...)
 	if s.all() {
 		p.directory = c.directory()
 	}
@@ -68,6 +73,45 @@ func (p *planner) idleSelections() (warnings []string) {
 			return len(li.products.Choose(streams.Choice{Selections: streams.Selections{sel}}).Products) > 0
 		}) {
 			warnings = append(warnings, fmt.Sprintf("the selection %q matches nothing of upstream's", sel))
+		}
+	}
+	return warnings
+}
+
+// holdBack finds the versions of upstream's that are held back. It returns a warning for each hold that matches none of them any
+// more, or did not from the first.
+func (p *planner) holdBack() (warnings []string) {
+	for _, sel := range p.hold {
+		idle := true
+		for _, li := range p.c.lists {
+			without := li.products.Choose(streams.Choice{Hold: streams.Selections{sel}})
+			for _, prod := range li.products.Products {
+				for _, v := range prod.Versions {
+					if len(v.Items) > 0 && without.Version(prod.Name, v.Name) == nil {
+						p.heldBack[versionID{li.products.ContentID, prod.Name, v.Name}], idle = true, false
+					}
+				}
+			}
+		}
+		if idle {
+			warnings = append(warnings, fmt.Sprintf("the hold %q matches nothing of upstream's", sel))
+		}
+	}
+	return warnings
+}
+
+// lostToHolds returns a warning for each product of one of upstream's lists of which nothing is left to publish because of holds.
+func (p *planner) lostToHolds(l *streams.Products, planned []*streams.Products) (warnings []string) {
+	if len(p.hold) == 0 {
+		return nil
+	}
+	c := p.choice(l)
+	c.Hold = nil
+	for _, prod := range l.Choose(c).Products {
+		left := slices.ContainsFunc(planned, func(li *streams.Products) bool { return li.Product(prod.Name) != nil })
+		held := slices.ContainsFunc(prod.Versions, func(v *streams.Version) bool { return p.heldBack[versionID{l.ContentID, prod.Name, v.Name}] })
+		if held && !left {
+			warnings = append(warnings, fmt.Sprintf("%s is not published: upstream has no version of it that is not held back, and none of before is left", prod.Name))
 		}
 	}
 	return warnings
@@ -104,7 +148,9 @@ func (p *planner) draft() *Plan {
 func (p *planner) addLists(plan *Plan) {
 	for _, li := range p.c.lists {
 		if !unwanted(li.products, plan.profile) {
+			before := len(plan.lists)
 			p.addList(plan, li.entry, p.choose(li.products))
+			plan.Warnings = append(plan.Warnings, p.lostToHolds(li.products, plan.lists[before:])...)
 		}
 	}
 	p.addVanishedLists(plan)
@@ -198,6 +244,9 @@ func (p *planner) empty(plan *Plan) error {
 	case len(plan.LeftOut) > 0:
 		return fmt.Errorf("%w: none of the selected versions could be published; the first: %s", ErrNothing, plan.LeftOut[0])
 	}
+	if len(p.heldBack) > 0 {
+		return fmt.Errorf("%w: the selection matches none of upstream's products, or what it matches is held back", ErrNothing)
+	}
 	return fmt.Errorf("%w: the selection matches none of upstream's products", ErrNothing)
 }
 
@@ -218,7 +267,7 @@ func (p *planner) choice(l *streams.Products) streams.Choice {
 	if l.DataType == notifications {
 		return streams.Choice{} // MAAS wants every one, whatever is selected
 	}
-	return streams.Choice{Selections: p.selections, Bootloaders: p.maas() && !p.s.NoBootloaders}
+	return streams.Choice{Selections: p.selections, Hold: p.hold, Bootloaders: p.maas() && !p.s.NoBootloaders}
 }
 
 // unwanted reports whether l is a list of release notifications that the

@@ -53,13 +53,13 @@ func (m *Mirror) Rollback(ctx context.Context, name string, to cache.Digest) (*R
 		return nil, err
 	}
 	defer end()
-	before, err := m.hold(name, target.id)
+	before, err := m.holdStream(name, target.id)
 	if err != nil {
 		return nil, err
 	}
 	res, err := m.rollBack(ctx, name, target, lease)
 	if res == nil {
-		err = errors.Join(err, m.unhold(name, before))
+		err = errors.Join(err, m.holdAgain(name, before))
 	}
 	if err != nil {
 		err = fmt.Errorf("cannot roll stream %s back to %.12s: %w", name, target.id, err)
@@ -141,16 +141,16 @@ func shownFiles(m *cache.Manifest) map[string]cache.Digest {
 	return files
 }
 
-// hold records that a stream is held, and returns what was recorded before.
-func (m *Mirror) hold(name string, to cache.Digest) (before *Held, err error) {
+// holdStream records that a stream is held, and returns what was recorded before.
+func (m *Mirror) holdStream(name string, to cache.Digest) (before *Held, err error) {
 	err = m.update(name, func(st *state) {
 		before, st.Held = st.Held, &Held{Since: m.now().UTC().Truncate(time.Second), To: to.String()}
 	})
 	return before, err
 }
 
-// unhold takes a hold back: nothing was rolled back.
-func (m *Mirror) unhold(name string, before *Held) error {
+// holdAgain takes a hold back, since nothing was rolled back.
+func (m *Mirror) holdAgain(name string, before *Held) error {
 	return m.update(name, func(st *state) { st.Held = before })
 }
 

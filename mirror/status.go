@@ -21,8 +21,9 @@ type Status struct {
 	Bytes     int64     // of its distinct blobs
 	Kept      int       // snapshots, the current one included
 
-	Held *Held // by a rollback; nil: it is not
-	Last *Last // nil: there was no sync yet
+	Held *Held    // by a rollback; nil: it is not
+	Hold []string // filters of versions that are held back, by definition or command
+	Last *Last    // nil: there was no sync yet
 
 	// These are the scheduler's; where another process synced since, that counts.
 	LastAttempt time.Time
@@ -41,7 +42,7 @@ func ReadStatus(f *cache.Files, name string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Stream: name, Path: st.Stream.Path, Advertise: st.Stream.Advertise, Offline: st.Stream.Offline, Held: st.Held, Last: st.Last, UpstreamIndex: st.Accepted.Index}
+	s := Status{Stream: name, Path: st.Stream.Path, Advertise: st.Stream.Advertise, Offline: st.Stream.Offline, Held: st.Held, Hold: st.wanted().Hold, Last: st.Last, UpstreamIndex: st.Accepted.Index}
 	r, _ := readSchedule(f) // what is lost or garbage is as good as none
 	s.attempts(r[name], st.Last)
 	current, err := f.Current(name)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,10 @@ type Stream struct {
 	// Select are selections, one string of filters each. If empty, everything
 	// is wanted; nothing beforehand, where all of upstream's is advertised.
 	Select []string `json:"select,omitempty"`
+
+	// Hold are selections of versions that are not published, one string of filters
+	// each: a product stays at its newest version that none of them matches.
+	Hold []string `json:"hold,omitempty"`
 
 	// NoBootloaders leaves out the boot loaders that MAAS asks for whatever
 	// was selected.
@@ -196,8 +201,13 @@ func (s Stream) Validate() error {
 	if s.Limit < 0 {
 		return fmt.Errorf("stream %s: the limit is %d bytes a second; it is 0 (none) or more", s.Name, s.Limit)
 	}
-	if _, err := s.selections(); err != nil {
-		return fmt.Errorf("stream %s: %w", s.Name, err)
+	for _, texts := range [][]string{s.Select, s.Hold} {
+		if _, err := parseSelections(texts); err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+	}
+	if s.all() && len(s.Hold) > 0 {
+		return fmt.Errorf("stream %s: %w", s.Name, errHoldAll)
 	}
 	if len(s.Keyring) > 0 {
 		if _, err := streams.ReadKeyring(s.Keyring); err != nil {
@@ -225,9 +235,12 @@ func CheckPath(p string) error {
 	return nil
 }
 
-func (s Stream) selections() (streams.Selections, error) {
+// errHoldAll: clients read upstream's own documents.
+var errHoldAll = errors.New("no version can be held back where all of upstream's is advertised; advertise what is selected")
+
+func parseSelections(texts []string) (streams.Selections, error) {
 	var all streams.Selections
-	for _, text := range s.Select {
+	for _, text := range texts {
 		sel, err := streams.ParseSelection(text)
 		if err != nil {
 			return nil, err
@@ -245,6 +258,9 @@ func (s Stream) wants() string {
 	if s.all() {
 		parts = append(parts, s.Advertise)
 	}
+	if len(s.Hold) > 0 {
+		parts = append(parts, s.Hold)
+	}
 	b, _ := json.Marshal(parts)
 	return string(b)
 }
@@ -255,6 +271,14 @@ type state struct {
 	Accepted accepted `json:"accepted,omitzero"`
 	Last     *Last    `json:"last,omitempty"`
 	Held     *Held    `json:"held,omitempty"` // by a rollback; nil: syncs go on
+	Hold     []string `json:"hold,omitempty"` // versions held back on the command line, as in Stream.Hold
+}
+
+// wanted is the stream's definition with what is held back on the command line.
+func (st *state) wanted() Stream {
+	s := st.Stream
+	s.Hold = slices.Concat(s.Hold, st.Hold)
+	return s
 }
 
 // accepted is the upstream state that a sync last took as good. It moves

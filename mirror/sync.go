@@ -96,7 +96,7 @@ func (m *Mirror) plan(ctx context.Context, st *state, o SyncOptions) (*Plan, err
 	if m.nothingNew(st, c) {
 		return &Plan{Stream: st.Stream.Name, Upstream: shown(c.base), NothingNew: true}, nil
 	}
-	p, err := m.planner(st.Stream, c, lease)
+	p, err := m.planner(st.wanted(), c, lease)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.Stream, trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
+	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.wanted(), trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
 }
 
 // nothingNew reports whether what is published is no older content that a rollback
@@ -135,7 +135,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 // still under the same signing key, and the store has all that it publishes.
 func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 	was := st.Accepted
-	if st.Held != nil || !was.Whole || was.Wants != st.Stream.wants() || was.Digest != c.indexDoc.digest.String() {
+	if st.Held != nil || !was.Whole || was.Wants != st.wanted().wants() || was.Digest != c.indexDoc.digest.String() {
 		return false
 	}
 	if key, err := SiteKey(m.store.Files()); !st.Stream.all() && (err != nil || key.Fingerprint() != was.Key) {

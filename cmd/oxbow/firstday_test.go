@@ -306,6 +306,7 @@ func storeCommands(t *testing.T) []string {
 		"snapshot pin":      "0",
 		"snapshot unpin":    "0",
 		"snapshot rollback": "stable",
+		"snapshot hold":     "stable version_name=1",
 		"key generate":      "--replace",
 		"key import":        "--replace /tmp/key.asc",
 	}

@@ -17,7 +17,7 @@ func commands() []*cli.Command {
 			mirrorSyncCommand(), mirrorListCommand(), mirrorStatusCommand(), mirrorDropCommand(),
 		}},
 		{Name: "snapshot", Usage: "what was published", Subcommands: []*cli.Command{
-			snapshotListCommand(), snapshotShowCommand(), snapshotDiffCommand(), snapshotRollbackCommand(), snapshotPinCommand(), snapshotUnpinCommand(),
+			snapshotListCommand(), snapshotShowCommand(), snapshotDiffCommand(), snapshotRollbackCommand(), snapshotHoldCommand(), snapshotPinCommand(), snapshotUnpinCommand(),
 		}},
 		{Name: "store", Usage: "look after what is on disk", Subcommands: []*cli.Command{
 			storeCheckCommand(), storeSweepCommand(), storeStatsCommand(), storeRebuildCommand(),

@@ -32,6 +32,7 @@ type definitionView struct {
 	Kind          mirror.Kind      `json:"kind"` // "": as upstream's metadata says
 	Profile       streams.Profile  `json:"maas"` // "": all
 	Select        []string         `json:"select"`
+	Hold          []string         `json:"hold"` // without what is held back on the command line
 	Advertise     mirror.Advertise `json:"advertise"`
 	Offline       bool             `json:"offline"`
 	NoBootloaders bool             `json:"no_bootloaders"`
@@ -44,7 +45,7 @@ type definitionView struct {
 func viewDefinition(d definition) definitionView {
 	s := d.Stream.Stream
 	return definitionView{s.Name, upstreams(s), s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
-		s.Kind, s.Profile, append([]string{}, s.Select...), cmp.Or(s.Advertise, mirror.AdvertiseSelected), s.Offline, s.NoBootloaders, s.MaxVersions, s.Limit, d.configured, d.Schedule.String()}
+		s.Kind, s.Profile, append([]string{}, s.Select...), append([]string{}, s.Hold...), cmp.Or(s.Advertise, mirror.AdvertiseSelected), s.Offline, s.NoBootloaders, s.MaxVersions, s.Limit, d.configured, d.Schedule.String()}
 }
 
 // A definition is that of a stream, and where it comes from.

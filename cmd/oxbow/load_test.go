@@ -30,8 +30,8 @@ func loadTime() time.Duration {
 	return 6 * time.Second
 }
 
-// While a server has 32 readers, new days are published through its socket, the
-// store is swept, and the configuration is read again: no request fails, every
+// While a server has 32 readers, new days are published through its socket and rolled
+// back, the store is swept, and the configuration is read again: no request fails, every
 // reader sees index and lists of one snapshot, downloads of superseded files are
 // completed, and descriptors and goroutines are as few afterwards as before.
 func TestServeUnderLoad(t *testing.T) {
@@ -75,6 +75,8 @@ func TestServeUnderLoad(t *testing.T) {
 	days := 0
 	for ctx.Err() == nil {
 		s.newDay()
+		s.must("snapshot", "rollback", "stable")
+		s.must("snapshot", "rollback", "stable", "--resume")
 		s.must("store", "sweep")
 		if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Error(err)

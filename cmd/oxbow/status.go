@@ -31,6 +31,7 @@ type streamStatus struct {
 	Advertise mirror.Advertise `json:"advertise"`
 	Offline   bool             `json:"offline"`
 	Held      *mirror.Held     `json:"held,omitempty"` // by a rollback
+	Hold      []string         `json:"hold,omitempty"` // filters of versions that are held back, by definition or command
 	LastSync  *mirror.Last     `json:"last_sync,omitempty"`
 
 	Age           int64     `json:"age"` // of the current snapshot, in seconds
@@ -82,7 +83,7 @@ func mirrorStatus(c *cli.Context) error {
 
 func viewStatus(s mirror.Status, now time.Time) streamStatus {
 	v := streamStatus{Stream: s.Stream, Path: s.Path, Snapshot: s.Snapshot, Published: s.Published, Files: s.Files, Bytes: s.Bytes, Kept: s.Kept,
-		Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Held: s.Held, LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
+		Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Held: s.Held, Hold: s.Hold, LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
 	if s.Snapshot != "" {
 		v.Age = int64(max(now.Sub(s.Published), 0) / time.Second)
 	}

@@ -30,6 +30,7 @@ var works = map[string]func() work{
 	"mirror sync":       func() work { return new(syncWork) },
 	"mirror drop":       func() work { return new(dropWork) },
 	"snapshot rollback": func() work { return new(rollbackWork) },
+	"snapshot hold":     func() work { return new(holdWork) },
 	"snapshot pin":      func() work { return new(pinWork) },
 	"snapshot unpin":    func() work { return new(unpinWork) },
 	"store check":       func() work { return new(checkWork) },

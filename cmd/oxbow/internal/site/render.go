@@ -56,6 +56,7 @@ type EffectiveStream struct {
 	MAAS          streams.Profile  `json:"maas"`
 	Select        []string         `json:"select"` // none: everything; nothing beforehand, where all is advertised
 	Bootloaders   bool             `json:"bootloaders"`
+	Hold          []string         `json:"hold"`
 	MaxVersions   int              `json:"max_versions"` // 0: all
 	Advertise     mirror.Advertise `json:"advertise"`
 	Offline       bool             `json:"offline"`
@@ -101,7 +102,7 @@ func (s *Site) Effective() Effective {
 func (s Stream) effective() EffectiveStream {
 	e := EffectiveStream{
 		Name: s.Name, Upstream: []string{}, Keyring: s.KeyringFile, AllowUnsigned: s.AllowUnsigned, Path: s.Path, Also: append([]string{}, s.Also...),
-		Kind: s.Kind, MAAS: cmp.Or(s.Profile, streams.All), Select: append([]string{}, s.Select...), Bootloaders: !s.NoBootloaders,
+		Kind: s.Kind, MAAS: cmp.Or(s.Profile, streams.All), Select: append([]string{}, s.Select...), Bootloaders: !s.NoBootloaders, Hold: append([]string{}, s.Hold...),
 		MaxVersions: s.MaxVersions, Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Limit: s.Limit, Keep: effectiveKeep(s.Keep),
 	}
 	for _, u := range s.Upstream {
@@ -186,6 +187,7 @@ func (s EffectiveStream) render(line func(format string, args ...any)) {
 	line("    maas: %s", yamlText(string(s.MAAS)))
 	line("    select: %s", yamlList(s.Select))
 	line("    bootloaders: %t", s.Bootloaders)
+	line("    hold: %s", yamlList(s.Hold))
 	line("    max_versions: %d", s.MaxVersions)
 	line("    advertise: %s", s.Advertise)
 	line("    offline: %t", s.Offline)

@@ -121,6 +121,7 @@ func TestStream(t *testing.T) {
 		"sync: {at: 03:15}":                           func(s *Stream) { s.Schedule.At = "03:15" },
 		"sync: {at: '23:59', jitter: 23h}":            func(s *Stream) { s.Schedule = mirror.Schedule{At: "23:59", Jitter: 23 * time.Hour} },
 		"hold: []\n    offline: false":                func(*Stream) {},
+		"hold: version_name~^2025":                    func(s *Stream) { s.Hold = []string{"version_name~^2025"} },
 		"offline: true":                               func(s *Stream) { s.Offline = true },
 	} {
 		want := Stream{Stream: mirror.Stream{Name: "a", Upstream: []string{"http://h/a"}, Path: "/a/"}}

@@ -70,7 +70,6 @@ func (r *reader) stream(v value) definition {
 	r.trust(&d, m)
 	r.wanted(&d, m)
 	r.bounds(&d, m)
-	r.later(m)
 	d.Schedule = r.schedule(m["sync"])
 	if d.Offline && !m["sync"].absent() {
 		r.warn(m["sync"], "no effect: the stream is offline")
@@ -196,6 +195,11 @@ func (r *reader) wanted(d *definition, m fields) {
 	d.Select = r.filters(m["select"])
 	d.Advertise = r.advertise(m["advertise"], len(r.list(m["select"])) == 0)
 	d.Offline, _ = r.boolean(m["offline"])
+	if hold := r.filters(m["hold"]); len(hold) > 0 {
+		if d.Hold = hold; d.Advertise == mirror.AdvertiseAll {
+			r.refuse(m["hold"], "no version can be held back where all of upstream's is advertised", "say `advertise: selected`, or remove the key")
+		}
+	}
 }
 
 // advertise reads what clients are told of a stream: of one without a selection, which
@@ -226,14 +230,6 @@ func (r *reader) bounds(d *definition, m fields) {
 		if d.Limit = n; n > 0 && n < minLimit {
 			r.refuse(m["limit"], fmt.Sprintf("`limit` is %d bytes a second", n), fmt.Sprintf("want %s or more, as in `limit: 10MiB`; 0 is no limit", sizeText(minLimit)))
 		}
-	}
-}
-
-// later reads the keys of what this version does not do.
-func (r *reader) later(m fields) {
-	before := len(r.problems)
-	if len(r.filters(m["hold"])) > 0 && len(r.problems) == before {
-		r.refuse(m["hold"], "this version cannot hold versions back", "leave them out in `select`, as in `version_name!=20250718`, and remove the key")
 	}
 }
 
