@@ -299,10 +299,16 @@ func (d *day) refused(user, line string) {
 func storeCommands(t *testing.T) []string {
 	t.Helper()
 	operands := map[string]string{
-		"mirror drop":   "stable",
-		"snapshot show": "0",
-		"key generate":  "--replace",
-		"key import":    "--replace /tmp/key.asc",
+		"mirror drop":       "stable",
+		"snapshot show":     "0",
+		"snapshot diff":     "0 1",
+		"snapshot rollback": "stable",
+		"snapshot hold":     "stable release=noble",
+		"snapshot pin":      "0",
+		"snapshot unpin":    "0",
+		"key generate":      "--replace",
+		"key import":        "--replace /tmp/key.asc",
+		"lint":              "stable",
 	}
 	// The configuration and the program are the same whatever is stored.
 	other := map[string]bool{"config check": true, "config show": true, "config init": true, "demo": true, "completion": true, "version": true}
