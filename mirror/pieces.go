@@ -24,7 +24,7 @@ const (
 	// transfer is shared with nobody who is slow, and it takes more.
 	shareAfter   = time.Second
 	slowPiece    = 2 * time.Second
-	slowFollowed = 10 * time.Second
+	slowFollowed = time.Minute
 	minShare     = 64 << 10
 )
 
@@ -36,11 +36,12 @@ type piece struct {
 	started time.Time // when it was claimed
 }
 
-// eta returns how long p needs at its pace.
+// eta returns how long p needs at its pace; before its first byte, twice what it has
+// waited for that.
 func (p *piece) eta(now time.Time) time.Duration {
 	gone := now.Sub(p.started)
 	if p.off == p.from {
-		return gone + slowFollowed
+		return 2 * gone
 	}
 	return time.Duration(float64(gone) / float64(p.off-p.from) * float64(p.end-p.off))
 }
