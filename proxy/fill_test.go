@@ -134,6 +134,11 @@ func fetchCold(addr string, header ...string) (resp *http.Response, body []byte,
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+	return do(req)
+}
+
+// do sends a request on a connection of its own, and returns the body as far as it came.
+func do(req *http.Request) (resp *http.Response, body []byte, err error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	if resp, err = client.Do(req); err != nil {
 		return nil, nil, err
