@@ -230,10 +230,6 @@ func TestFillRequests(t *testing.T) {
 			t.Errorf("%s: %v, %v, %d bytes", tt.ranges, err, resp, len(body))
 		}
 	}
-	resp, body, err := fetchCold(addr, "Range", "bytes=0-9,100-109")
-	if err != nil || resp.StatusCode != http.StatusPartialContent || !bytes.Contains(body, o.content[100:110]) {
-		t.Errorf("two ranges: %v, %v", err, resp)
-	}
 }
 
 // What upstream sends and its metadata does not promise is never completed by anyone,
