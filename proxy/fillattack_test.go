@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"oxbow/cache"
 	"oxbow/mirror"
@@ -110,5 +111,66 @@ func TestFillEnds(t *testing.T) {
 	}
 	if n := o.asked.Load(); n > 20 {
 		t.Errorf("upstream was asked %d times", n)
+	}
+}
+
+// Whatever upstream does, nobody completes wrong bytes, and everybody hears of it soon.
+func TestFillBadUpstream(t *testing.T) {
+	const size = 2 << 20
+	for name, tt := range map[string]struct {
+		fault func(o *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter
+		good  bool // the file can be had all the same
+	}{
+		"it ignores ranges": {func(_ *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			r.Header.Del("Range")
+			return w
+		}, true},
+		"it redirects to itself": {func(_ *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			http.Redirect(w, r, r.URL.Path, http.StatusFound)
+			return nil
+		}, false},
+		"it has a longer file": {func(o *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(append(bytes.Clone(o.content), 0)))
+			return nil
+		}, false},
+		"it has a shorter file": {func(o *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(o.content[:size-1]))
+			return nil
+		}, false},
+		"it does not say the length, and goes on": {func(o *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			w.Write(o.content)
+			w.(http.Flusher).Flush()
+			w.Write(make([]byte, 1<<20))
+			return nil
+		}, false},
+		"it answers with other ranges": {func(o *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			if r.Header.Get("Range") != "" {
+				r.Header.Set("Range", "bytes=7-99999")
+			}
+			return w
+		}, true},
+		"it has nothing": {func(_ *origin, w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+			http.NotFound(w, r)
+			return nil
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOrigin(t, size)
+			o.fault = func(w http.ResponseWriter, r *http.Request, _ int64) http.ResponseWriter { return tt.fault(o, w, r) }
+			s, addr := fillSite(t, o, Options{})
+			for range 2 { // the second one finds what the first left
+				for _, ranges := range []string{"bytes=0-", "bytes=1000000-1000099"} {
+					resp, body, err := fetchCold(addr, "Range", ranges)
+					complete := err == nil && resp.StatusCode == http.StatusPartialContent
+					if complete != tt.good || complete && !bytes.Contains(o.content, body) {
+						t.Errorf("%s: %v, %v, %d bytes", ranges, err, resp, len(body))
+					}
+				}
+			}
+			if has := s.store.Has(o.entry("").Digest); has != tt.good {
+				t.Errorf("it is here: %v", has)
+			}
+		})
 	}
 }
