@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"runtime"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,5 +176,144 @@ func TestFillBadUpstream(t *testing.T) {
 				t.Errorf("it is here: %v", has)
 			}
 		})
+	}
+}
+
+// A sweep in the middle of a fill, whose stream nobody knows any more by then, takes
+// nothing from its readers.
+func TestFillSwept(t *testing.T) {
+	o := newOrigin(t, 4<<20)
+	gate := make(chan struct{})
+	o.fault = func(w http.ResponseWriter, r *http.Request, _ int64) http.ResponseWriter {
+		w.Header().Set("Content-Length", fmt.Sprint(len(o.content)))
+		w.Write(o.content[:1<<20])
+		w.(http.Flusher).Flush()
+		<-gate
+		w.Write(o.content[1<<20:])
+		return nil
+	}
+	s, addr := fillSite(t, o, Options{})
+	resp, err := http.Get("http://" + addr + coldFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body := make([]byte, 1<<20)
+	if _, err := io.ReadFull(resp.Body, body); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.Drop(t.Context(), "stable"); err != nil {
+		t.Fatal(err)
+	}
+	sweep := func() {
+		t.Helper()
+		plan, err := s.store.PlanSweep(t.Context())
+		if err == nil {
+			_, err = plan.Execute(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep()
+	close(gate)
+	rest, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(append(body, rest...), o.content) {
+		t.Errorf("%v, %d bytes", err, len(body)+len(rest))
+	}
+	waitUntil(t, func() bool {
+		sweep()
+		return !s.store.Has(o.entry("").Digest)
+	})
+}
+
+// Where the disk is full in the middle of a fill, who was sent bytes is cut and the others
+// hear why; with room again the next one goes on.
+func TestFillFullDisk(t *testing.T) {
+	o := newOrigin(t, 4<<20)
+	var full atomic.Bool
+	full.Store(true)
+	pull := puller(t, o.url)
+	_, addr := fillSite(t, o, Options{Pull: func(ctx context.Context, stream, path string, in *cache.Ingest, fo mirror.FetchOptions) (cache.Blob, error) {
+		if !full.Load() {
+			return pull(ctx, stream, path, in, fo)
+		}
+		if missing := in.Missing(); missing[0].Off == 0 {
+			if _, err := in.WriteAt(o.content[:1<<20], 0); err != nil {
+				return cache.Blob{}, err
+			}
+			fo.Progress(1 << 20)
+			time.Sleep(50 * time.Millisecond) // for the reader
+		}
+		return cache.Blob{}, fmt.Errorf("cannot store: %w", &cache.NoSpaceError{})
+	}})
+	if resp, body, err := fetchCold(addr); err == nil || !bytes.HasPrefix(o.content, body) {
+		t.Errorf("%v, %v, %d bytes", err, resp, len(body))
+	}
+	resp, body, err := fetchCold(addr, "Range", "bytes=-100")
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "no room") {
+		t.Errorf("%v, %v, %s", err, resp, body)
+	}
+	full.Store(false)
+	if resp, body, err := fetchCold(addr); err != nil || !bytes.Equal(body, o.content) {
+		t.Errorf("with room again: %v, %v, %d bytes", err, resp, len(body))
+	}
+	if n := o.sent.Load(); n != 3<<20 {
+		t.Errorf("upstream sent %d bytes", n)
+	}
+}
+
+// Readers who go away at any moment leave nothing open and nothing running.
+func TestFillReadersLeave(t *testing.T) {
+	o := newOrigin(t, 8<<20)
+	client := mirror.NewClient(nil)
+	s, addr := fillSite(t, o, Options{Pull: func(ctx context.Context, _, path string, in *cache.Ingest, fo mirror.FetchOptions) (cache.Blob, error) {
+		return client.Fetch(ctx, []string{o.url + "/" + path}, in, in.Size(), fo)
+	}})
+	o.fault = func(w http.ResponseWriter, r *http.Request, _ int64) http.ResponseWriter {
+		time.Sleep(100 * time.Millisecond)
+		return w
+	}
+	open, running := descriptors(t), runtime.NumGoroutine()
+	for i := range 60 {
+		w := dial(t, addr)
+		w.send(t, "GET %s HTTP/1.1\r\nHost: a\r\nRange: bytes=%d-,5-6\r\n\r\nGET / HTTP/1.1\r\n", coldFile, i<<17)
+		time.Sleep(time.Duration(i%7) * time.Millisecond)
+		w.Close()
+	}
+	waitUntil(t, func() bool { return s.store.Has(o.entry("").Digest) })
+	client.Close()
+	waitUntil(t, func() bool { return descriptors(t) <= open && runtime.NumGoroutine() <= running })
+}
+
+// Conditions on a cold file are those on one that is here.
+func TestFillConditions(t *testing.T) {
+	o := newOrigin(t, 300<<10)
+	etag := `"` + o.entry("").Digest.String() + `"`
+	for _, tt := range []struct {
+		header []string
+		status int
+		from   int // of what is sent, to its end
+	}{
+		{[]string{"Range", "bytes=1000-", "If-Range", etag}, http.StatusPartialContent, 1000},
+		{[]string{"Range", "bytes=1000-", "If-Range", `"other"`}, http.StatusOK, 0},
+		{[]string{"Range", "bytes=1000-", "If-Range", "W/" + etag}, http.StatusOK, 0},
+		{[]string{"If-Match", `"other"`}, http.StatusPreconditionFailed, 300 << 10},
+		{[]string{"Range", "bytes=-9999999"}, http.StatusPartialContent, 0},
+		{[]string{"Range", "bytes=-0"}, http.StatusRequestedRangeNotSatisfiable, -1},
+		{[]string{"Range", "bytes=307199-"}, http.StatusPartialContent, 307199},
+		{[]string{"Range", "bytes=307200-"}, http.StatusRequestedRangeNotSatisfiable, -1},
+		{[]string{"Range", "lines=1-2"}, http.StatusOK, 0},
+	} {
+		_, addr := fillSite(t, o, Options{}) // a store without it
+		for _, when := range []string{"cold", "here"} {
+			resp, body, err := fetchCold(addr, tt.header...)
+			if err != nil || resp.StatusCode != tt.status || tt.from >= 0 && !bytes.Equal(body, o.content[tt.from:]) {
+				t.Errorf("%q, %s: %v, %v, %d bytes", tt.header, when, err, resp, len(body))
+			}
+			if when == "cold" && resp.StatusCode > 299 { // it is still cold
+				fetchCold(addr)
+			}
+		}
 	}
 }
