@@ -27,7 +27,7 @@ func TestEvictionUnderLoad(t *testing.T) {
 	const (
 		files   = 32
 		readers = 8
-		reads   = 16
+		reads   = 12
 		largest = 3 << 20
 		limit   = 10 << 20
 	)
@@ -58,6 +58,7 @@ func TestEvictionUnderLoad(t *testing.T) {
 	addr := serve(t, s.server(Options{Pull: func(ctx context.Context, _, path string, in *cache.Ingest, o mirror.FetchOptions) (cache.Blob, error) {
 		return client.Fetch(ctx, []string{origin.URL + "/" + path}, in, in.Size(), o)
 	}}, stable))
+	get(t, addr, "/ephemeral-v3/stable/streams/v1/index.json") // the server is up
 	open, running := descriptors(t), runtime.NumGoroutine()
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -90,9 +91,10 @@ func TestEvictionUnderLoad(t *testing.T) {
 		t.Errorf("%+v, at most %d bytes", stats, most)
 	}
 	waitUntil(t, func() bool { return s.store.PullStats().Bytes <= limit })
-	client.Close()
-	origin.CloseClientConnections()
-	waitUntil(t, func() bool { return descriptors(t) <= open && runtime.NumGoroutine() <= running })
+	waitUntil(t, func() bool {
+		client.Close() // a connection is idle soon after its fill has ended
+		return descriptors(t) <= open && runtime.NumGoroutine() <= running
+	})
 }
 
 // readOne reads a file, or a part of it, as somebody who has no other connection.

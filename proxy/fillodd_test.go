@@ -38,6 +38,7 @@ func TestFillSeveralRanges(t *testing.T) {
 // A reader of a small file, whose download is kept by no partial one, sees no more than a
 // pause either where upstream goes away for longer.
 func TestFillSmallGoesOn(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t, 900<<10)
 	o.fault = func(w http.ResponseWriter, _ *http.Request, n int64) http.ResponseWriter {
 		switch {
@@ -58,6 +59,7 @@ func TestFillSmallGoesOn(t *testing.T) {
 // Where upstream changes its mind while it is away, what came before is to blame, and not
 // what comes then.
 func TestFillOtherBytes(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t, 900<<10)
 	o.fault = func(w http.ResponseWriter, _ *http.Request, n int64) http.ResponseWriter {
 		switch {
@@ -274,6 +276,7 @@ func TestFillReadersLeave(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		return w
 	}
+	get(t, addr, "/ephemeral-v3/stable/streams/v1/index.json") // the server is up
 	open, running := descriptors(t), runtime.NumGoroutine()
 	for i := range 60 {
 		w := dial(t, addr)
@@ -282,12 +285,15 @@ func TestFillReadersLeave(t *testing.T) {
 		w.Close()
 	}
 	waitUntil(t, func() bool { return s.store.Has(o.entry("").Digest) })
-	client.Close()
-	waitUntil(t, func() bool { return descriptors(t) <= open && runtime.NumGoroutine() <= running })
+	waitUntil(t, func() bool {
+		client.Close() // a connection is idle soon after its fill has ended
+		return descriptors(t) <= open && runtime.NumGoroutine() <= running
+	})
 }
 
 // Conditions on a cold file are those on one that is here.
 func TestFillConditions(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t, 300<<10)
 	etag := `"` + o.entry("").Digest.String() + `"`
 	for _, tt := range []struct {
