@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	killedSize = 48 << 20
+	killedSize = 24 << 20
 
 	// lostToKill is what a kill may cost upstream: what each of 8 connections has brought
 	// and not recorded, and what was on its way.
