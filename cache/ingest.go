@@ -47,7 +47,6 @@ type Ingest struct {
 	have       extents  // what is there
 	writing    extents  // what is being written
 	unrecorded extents  // what is there and not in record yet
-	resumed    bool     // it began with bytes of an earlier run
 	ended      bool
 }
 
@@ -152,18 +151,12 @@ func (in *Ingest) begin(ctx context.Context) error {
 	return nil
 }
 
-// Resumed reports whether the ingest began with bytes of an earlier run. If it then does not match, they may be to blame: Reset
-// it, after which it is no longer resumed, and fetch the content whole before blaming who sent it.
-func (in *Ingest) Resumed() bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.resumed
-}
-
 // Size returns the wanted size in bytes, or -1 where it is not known.
 func (in *Ingest) Size() int64 { return in.want.Size }
 
 // Missing returns the extents that are still to be written, in order. Where the size is not known it is one extent of length -1.
+// What is there at the beginning came by an earlier run. If the content then does not match, it may be to blame: Reset the ingest,
+// and fetch the content whole before blaming who sent it.
 func (in *Ingest) Missing() []Extent {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -320,7 +313,6 @@ func (in *Ingest) Reset() error {
 	if err := in.openPart(); err != nil {
 		return fmt.Errorf("cannot reset ingest of %s: %w", in.key, in.s.full(err))
 	}
-	in.resumed = false
 	in.settle(in.owed.Load() - in.want.bound())
 	in.epoch = in.s.syncEpoch()
 	return nil

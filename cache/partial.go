@@ -170,7 +170,6 @@ func (in *Ingest) openSmall() (err error) {
 	in.have = extents{}.add(Extent{0, in.want.Size})
 	in.prefix.Store(in.want.Size)
 	if in.hashTo(in.want.Size) == nil && in.sums.check(in.want) == nil && in.sizeIs(in.want.Size) {
-		in.resumed = true
 		return nil
 	}
 	in.f.Close()
@@ -245,7 +244,6 @@ func (in *Ingest) resume() error {
 	}
 	in.have = have
 	in.prefix.Store(have.prefix())
-	in.resumed = len(have) > 0
 	_, err = in.record.WriteString("\n") // ends a line that a crash cut off
 	return err
 }

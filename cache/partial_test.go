@@ -24,9 +24,6 @@ func TestCloseKeepsAndResetDrops(t *testing.T) {
 		}
 	}
 	missing := in.Missing()
-	if in.Resumed() {
-		t.Error("a new ingest is called resumed")
-	}
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +39,8 @@ func TestCloseKeepsAndResetDrops(t *testing.T) {
 	}
 
 	in = begin(t, s, wantOf(data))
-	if diff := cmp.Diff(missing, in.Missing()); diff != "" || !in.Resumed() {
-		t.Errorf("resumed %v: %s", in.Resumed(), diff)
+	if diff := cmp.Diff(missing, in.Missing()); diff != "" {
+		t.Errorf("resumed: %s", diff)
 	}
 	if done, err := s.removePartial(key); done || err != nil {
 		t.Errorf("a running ingest is removed: %v, %v", done, err)
@@ -51,8 +48,8 @@ func TestCloseKeepsAndResetDrops(t *testing.T) {
 	if err := in.Reset(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Extent{{0, 4 << 20}}, in.Missing()); diff != "" || in.Resumed() {
-		t.Errorf("after reset, resumed %v: %s", in.Resumed(), diff)
+	if diff := cmp.Diff([]Extent{{0, 4 << 20}}, in.Missing()); diff != "" {
+		t.Errorf("after reset: %s", diff)
 	}
 	if n := s.promised.Load(); n != 4<<20 {
 		t.Errorf("after reset, %d bytes are promised", n)
@@ -100,7 +97,7 @@ func TestAfterACrashOnlyWhatIsMissingIsFetched(t *testing.T) {
 			for _, e := range in.Missing() {
 				lost += e.Len
 			}
-			if lost -= crashSize; lost < 0 || lost > test.writers<<20 || !in.Resumed() {
+			if lost -= crashSize; lost < 0 || lost > test.writers<<20 || lost == test.written {
 				t.Errorf("%d written bytes have to be fetched again, want at most 1 MiB for each of %d writers", lost, test.writers)
 			}
 			writeShuffled(t, in, crashContent(), rand.New(rand.NewPCG(1, 1)))
@@ -130,8 +127,8 @@ func TestSmallBlobsThatWereNotFlushedAreNotFetchedAgain(t *testing.T) {
 			t.Error("a blob that was never flushed is there")
 		}
 		in := begin(t, s, wantOf(data))
-		if len(in.Missing()) != 0 || !in.Resumed() {
-			t.Errorf("missing %v, resumed %v", in.Missing(), in.Resumed())
+		if len(in.Missing()) != 0 {
+			t.Errorf("missing %v", in.Missing())
 		}
 		if _, err := in.Commit(t.Context()); err != nil {
 			t.Error(err)
@@ -154,8 +151,8 @@ func TestATornSmallFileIsFetchedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := begin(t, s, wantOf(data))
-		if diff := cmp.Diff([]Extent{{0, 1000}}, in.Missing()); diff != "" || in.Resumed() {
-			t.Errorf("%d bytes left: resumed %v: %s", len(left), in.Resumed(), diff)
+		if diff := cmp.Diff([]Extent{{0, 1000}}, in.Missing()); diff != "" {
+			t.Errorf("%d bytes left: %s", len(left), diff)
 		}
 		if err := in.Close(); err != nil {
 			t.Fatal(err)
@@ -207,9 +204,6 @@ func TestARecordIsNotBelieved(t *testing.T) {
 				t.Errorf("commit: %v", err)
 			}
 			if test.corrupt {
-				if !in.Resumed() {
-					t.Error("after the mismatch it is forgotten that old bytes were part of it")
-				}
 				if err := errors.Join(in.Reset(), in.fill(data)); err != nil {
 					t.Fatal(err)
 				}

@@ -46,11 +46,12 @@ func (c *Client) Fetch(ctx context.Context, sources []string, in *cache.Ingest, 
 	if size < 0 {
 		return cache.Blob{}, errors.New("cannot fetch a file of unknown size")
 	}
-	f := &fetching{c: c, in: in, size: size, report: o.Progress, corrupt: o.Corrupt, next: o.Next, mixed: in.Resumed()}
+	f := &fetching{c: c, in: in, size: size, report: o.Progress, corrupt: o.Corrupt, next: o.Next}
 	f.held.Store(size)
 	for _, e := range in.Missing() {
 		f.held.Add(-e.Len)
 	}
+	f.mixed = f.held.Load() > 0
 	var failures sourcesError
 	for _, source := range sources {
 		blob, err := f.from(ctx, source)

@@ -82,7 +82,7 @@ type fill struct {
 	entry  cache.Entry
 
 	mu      sync.Mutex    // guards the rest
-	in      *cache.Ingest // nil: not begun, or between two tries
+	in      *cache.Ingest // nil: not begun
 	landed  int64         // bytes that this fill brought
 	last    time.Time     // when the last of them did
 	anew    int           // how often the bytes were dropped and begun anew
@@ -111,11 +111,25 @@ func (f *fill) run(ctx context.Context) {
 	}
 }
 
-// bring tries until the content is here or trying is no use any more.
+// bring tries until the content is here or trying is no use any more. It keeps one ingest
+// for all of that: what has landed of a small file goes with its ingest.
 func (f *fill) bring(ctx context.Context) error {
+	in, err := f.store.BeginPull(ctx, cache.Want{SHA256: f.entry.Digest, Size: f.entry.Size})
+	if errors.Is(err, cache.ErrExists) {
+		return f.store.Flush(ctx) // it may have come a moment ago
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	in.WhenProven(func() { f.change(func() { f.proven = true }) })
+	f.change(func() { f.in = in })
 	for {
-		err := f.try(ctx)
-		if err == nil || !f.again(ctx, err) {
+		_, err := f.pull(ctx, f.stream, f.entry.Path, in, mirror.FetchOptions{Progress: f.progress, Next: f.next, Corrupt: f.corrupt})
+		if err == nil {
+			return f.store.Flush(ctx)
+		}
+		if !f.again(ctx, err) {
 			return err
 		}
 		f.log.Warn("a fill stands still, and is tried again", "stream", f.stream, "path", f.entry.Path, "reason", err)
@@ -127,34 +141,14 @@ func (f *fill) bring(ctx context.Context) error {
 	}
 }
 
-func (f *fill) try(ctx context.Context) error {
-	in, err := f.store.BeginPull(ctx, cache.Want{SHA256: f.entry.Digest, Size: f.entry.Size})
-	if errors.Is(err, cache.ErrExists) {
-		return f.store.Flush(ctx) // it may have come a moment ago
-	}
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	in.WhenProven(func() { f.change(func() { f.proven = true }) })
-	f.change(func() { f.in = in })
-	_, err = f.pull(ctx, f.stream, f.entry.Path, in, mirror.FetchOptions{Progress: f.progress, Next: f.next, Corrupt: f.corrupt})
-	if err == nil {
-		err = f.store.Flush(ctx)
-	}
-	if err != nil {
-		f.change(func() { f.in = nil })
-	}
-	return err
-}
-
 // again reports whether another try may help those who follow: upstream was there and
-// went away. One that was not there at all is told of at once.
+// went away. One that was not there at all is told of at once, and one of which bytes had
+// to be dropped may go on for ever.
 func (f *fill) again(ctx context.Context, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return ctx.Err() == nil && errors.Is(err, mirror.ErrUpstream) && !errors.Is(err, cache.ErrCorrupt) &&
-		f.landed > 0 && time.Since(f.last) < fillPatience
+		f.anew == 0 && f.landed > 0 && time.Since(f.last) < fillPatience
 }
 
 // change changes the fill and wakes who waits.
@@ -258,27 +252,29 @@ func (f *fill) begun() int {
 	return f.anew
 }
 
-// open opens what has landed, for a reader beside those who write. The count tells
-// whether it is still that when it is read. Between the proof and the end of a fill
-// there is a moment when the bytes have no name to open them by.
-func (f *fill) open(ctx context.Context) (file *os.File, anew int, err error) {
+// open opens what has landed, for a reader beside those who write, unless the bytes were
+// begun anew since the caller asked. Between the proof and the end of a fill there is a
+// moment when the bytes have no name to open them by.
+func (f *fill) open(ctx context.Context, anew int) (*os.File, error) {
 	for {
 		f.mu.Lock()
-		in, anew, ended, changed := f.in, f.anew, f.ended, f.changed
+		in, begun, ended, changed := f.in, f.anew, f.ended, f.changed
 		f.mu.Unlock()
+		if begun != anew {
+			return nil, errAnew
+		}
 		if ended {
-			file, err = f.store.Blob(f.entry.Digest)
-			return file, anew, err
+			return f.store.Blob(f.entry.Digest)
 		}
 		if in != nil {
-			if file, err = in.Follow(); err == nil {
-				return file, anew, nil
+			if file, err := in.Follow(); err == nil {
+				return file, nil
 			}
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, 0, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }

@@ -134,6 +134,11 @@ func fetchCold(addr string, header ...string) (resp *http.Response, body []byte,
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+	return do(req)
+}
+
+// do sends a request on a connection of its own, and returns the body as far as it came.
+func do(req *http.Request) (resp *http.Response, body []byte, err error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	if resp, err = client.Do(req); err != nil {
 		return nil, nil, err
@@ -224,10 +229,6 @@ func TestFillRequests(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusPartialContent || !bytes.Equal(body, o.content[tt.from:tt.to]) {
 			t.Errorf("%s: %v, %v, %d bytes", tt.ranges, err, resp, len(body))
 		}
-	}
-	resp, body, err := fetchCold(addr, "Range", "bytes=0-9,100-109")
-	if err != nil || resp.StatusCode != http.StatusPartialContent || !bytes.Contains(body, o.content[100:110]) {
-		t.Errorf("two ranges: %v, %v", err, resp)
 	}
 }
 

@@ -29,7 +29,7 @@ type follower struct {
 	f    *fill    // nil before that
 	off  int64    // where the next byte is
 	file *os.File // nil: nothing was read yet
-	anew int      // of the fill, when file was opened
+	anew int      // of the fill, when it was asked for bytes of file
 }
 
 func (r *follower) Close() error {
@@ -71,8 +71,7 @@ func (r *follower) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Read reads when the content is proven: it is for responses of several ranges, which
-// have no one end to hold back.
+// Read is that of [io.Reader]. It waits for all of the content.
 func (r *follower) Read(p []byte) (int, error) {
 	if r.off >= r.size {
 		return 0, io.EOF
@@ -90,12 +89,12 @@ func (r *follower) ahead() (int64, error) {
 	r.begin()
 	for {
 		n, err := r.f.ahead(r.ctx, r, r.off, r.anew)
+		if err == nil {
+			err = r.open()
+		}
 		if errors.Is(err, errAnew) && r.file == nil { // nothing of it was sent
 			r.anew = r.f.begun()
 			continue
-		}
-		if err == nil {
-			err = r.open()
 		}
 		return n, err
 	}
@@ -106,12 +105,12 @@ func (r *follower) proven() error {
 	r.begin()
 	for {
 		_, err := r.f.await(r.ctx, r, r.off, r.anew, nil)
+		if err == nil {
+			err = r.open()
+		}
 		if errors.Is(err, errAnew) && r.file == nil {
 			r.anew = r.f.begun()
 			continue
-		}
-		if err == nil {
-			err = r.open()
 		}
 		return err
 	}
@@ -119,7 +118,7 @@ func (r *follower) proven() error {
 
 func (r *follower) open() (err error) {
 	if r.file == nil {
-		r.file, r.anew, err = r.f.open(r.ctx)
+		r.file, err = r.f.open(r.ctx, r.anew)
 	}
 	return err
 }

@@ -72,6 +72,13 @@ func TestMetrics(t *testing.T) {
 	m.Reloaded(false, at.Add(time.Hour))
 
 	got, text := scrape(t, addr)
+	for range 100 { // a client sees the end of its connection before the server takes note of it
+		if got["oxbow_http_connections_open"] == "1" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		got, text = scrape(t, addr)
+	}
 	for name, want := range map[string]string{
 		`build_info{goversion="*",version="v1.2.3"}`:                                 "1",
 		`http_requests_total{cache="hit",code="200",method="GET",stream="stable"}`:   "2",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"oxbow/cache"
@@ -59,6 +60,10 @@ func (s *Server) serveFill(w *reply, r *http.Request, found cache.Found) {
 	}}
 	defer content.Close()
 	s.describe(w, r, found, missed)
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		// net/http would answer before it has a byte. RFC 9110, 14.2: a range may be ignored.
+		r.Header.Del("Range")
+	}
 	w.hold()
 	http.ServeContent(w, r, "", time.Time{}, content)
 	switch {
