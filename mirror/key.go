@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"oxbow/cache"
 	"oxbow/streams"
@@ -66,6 +67,29 @@ func SiteKey(f *cache.Files) (*streams.SigningKey, error) {
 		return nil, fmt.Errorf("cannot use the site's signing key: %w; `oxbow key import --replace FILE` puts a good one in its place", err)
 	}
 	return key, nil
+}
+
+// Signs reports whether any stream shows documents of the site's own, or may, where that
+// cannot be read. It needs no lock.
+func Signs(f *cache.Files) bool {
+	names, err := f.Streams()
+	if err != nil {
+		return true
+	}
+	for _, name := range names {
+		current, err := f.Current(name)
+		if errors.Is(err, cache.ErrNoSnapshot) {
+			continue
+		}
+		if err != nil {
+			return true
+		}
+		man, err := f.Manifest(name, current.ID)
+		if err != nil || slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindSite }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Keyring returns the keys that sign what the site publishes, as a binary

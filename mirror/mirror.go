@@ -97,8 +97,8 @@ func New(o Options) *Mirror {
 	return m
 }
 
-// Define records s. A stream of that name that has another upstream, or that the
-// configuration defines, is not replaced, and no two streams may share a URL path.
+// Define records s. A stream of that name that has published something of another
+// upstream, or that the configuration defines, is not replaced, and no two streams may share a URL path.
 func (m *Mirror) Define(s Stream) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -167,6 +167,9 @@ func (m *Mirror) stateFor(s Stream) (*state, error) {
 			continue
 		}
 		if !slices.Equal(other.Upstream, s.Upstream) {
+			if _, err := m.store.Current(s.Name); errors.Is(err, cache.ErrNoSnapshot) {
+				continue // nothing came of it
+			}
 			return nil, fmt.Errorf("stream %s exists with upstream %s; give another name with --name", s.Name, shown(other.Upstream[0]))
 		}
 		var err error

@@ -34,7 +34,8 @@ type daemon struct {
 	base      string       // URL of the front end
 	front     front
 	scheduler *mirror.Scheduler
-	offline   bool // no upstream is asked
+	offline   bool           // no upstream is asked
+	untold    *mirror.Stream // the default stream, where nobody said what to serve and nothing is published; else nil
 
 	// At each of hangups reread finds out anew what the configuration says. If nil,
 	// there is none.
@@ -218,6 +219,9 @@ func (d *daemon) serve(ctx context.Context) error {
 // for others are told to end, and running downloads may finish.
 func (d *daemon) run(ctx context.Context) error {
 	d.refresh()
+	if d.untold != nil {
+		d.scheduler.Due(d.untold.Name) // whatever became of it at an earlier start
+	}
 	d.greet()
 	srv := proxy.New(&proxy.Options{
 		Store:       d.o.store,

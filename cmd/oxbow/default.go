@@ -20,13 +20,16 @@ const (
 )
 
 // defaultStream returns what a server serves whom nobody told what to: the default
-// stream, where there is no configuration and no stream in the store, or no store.
-// Otherwise, and where upstream must not be asked, it is nil.
+// stream, where there is no configuration and no stream in the store, or no store. One
+// of which nothing could be published yet is no stream: what stood in the way may have
+// been the stand-ins of an earlier start. Otherwise, and where upstream must not be asked, it is nil.
 func defaultStream(p place, log *slog.Logger) (*mirror.Stream, error) {
 	told, err := somebodyTold(p)
 	if err != nil || told {
-		if upstream := os.Getenv(upstreamEnv); told && upstream != "" {
-			log.Warn(upstreamEnv + " has no effect: it is for a server without a configuration, and a store without streams")
+		for _, name := range []string{upstreamEnv, keyringEnv} {
+			if told && os.Getenv(name) != "" {
+				log.Warn(name + " has no effect: it is for a server that has no configuration, is not offline, and has published nothing of a stream yet")
+			}
 		}
 		return nil, err
 	}
@@ -66,7 +69,16 @@ func somebodyTold(p place) (bool, error) {
 	}
 	defer files.Close()
 	names, err := files.Streams()
-	return len(names) > 0, err
+	if err != nil || len(names) != 1 {
+		return len(names) > 0, err
+	}
+	s, err := mirror.ReadStream(files, names[0])
+	if err != nil {
+		return true, nil // who reads the streams to serve them says why
+	}
+	_, err = files.Current(s.Name)
+	untold := mirror.DefaultStream()
+	return s.Name != untold.Name || s.Advertise != untold.Advertise || s.Path != untold.Path || !errors.Is(err, cache.ErrNoSnapshot), nil
 }
 
 // usualSchedule returns when a stream that is in no configuration is synced by itself:

@@ -124,7 +124,12 @@ func readKey(c *cli.Context) (*cache.Files, *streams.SigningKey, error) {
 	}
 	key, err := mirror.SiteKey(files)
 	if errors.Is(err, cache.ErrMiss) {
-		if st, err := files.Stats(c.Context); err == nil && len(st.Streams) > 0 {
+		switch st, err := files.Stats(c.Context); {
+		case err != nil || len(st.Streams) == 0:
+		case !mirror.Signs(files):
+			return nil, nil, &hinted{errors.New("the site has no signing key: all that it publishes is upstream's own, with upstream's signatures"),
+				"a server has the keyring for these at /-/keyring.gpg; the first sync of a stream with `advertise: selected` makes a key"}
+		default:
 			return nil, nil, &hinted{errors.New("the signing key is gone, and what is published was signed with it"), restoreKey}
 		}
 		return nil, nil, &hinted{errors.New("the site has no signing key yet"), "the first sync makes one, and so does `oxbow key generate`"}

@@ -32,7 +32,7 @@ func serveCommand() *cli.Command {
 			"that URL, and for the file of the public keys that sign it.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR` (default: as the configuration says, or " + site.DefaultListen + ")", EnvVars: []string{"OXBOW_LISTEN"}},
-			&cli.BoolFlag{Name: "offline", Usage: "ask no upstream for anything, as `offline: true` of every stream would say", EnvVars: []string{"OXBOW_OFFLINE"}},
+			&cli.BoolFlag{Name: "offline", Usage: "ask no upstream for anything, as if every stream of the configuration said \"offline: true\"", EnvVars: []string{"OXBOW_OFFLINE"}},
 		},
 		Action: serve,
 	}
@@ -71,7 +71,7 @@ func serve(c *cli.Context) (err error) {
 	}
 	o, err := ownToServe(c.Context, p, open, log)
 	if err != nil {
-		return err
+		return nothingToServe(p, err)
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
 	ln, err := listenAt(c.Context, addr, "--listen")
@@ -84,7 +84,7 @@ func serve(c *cli.Context) (err error) {
 		}
 	}
 	d := newDaemon(o, ln, f, p.site)
-	d.offline = p.offline
+	d.offline, d.untold = p.offline, untold
 	if at := p.site.Serve.Forward.Listen; at != "" {
 		if d.forward, err = listenAt(c.Context, at, "serve.forward_proxy.listen"); err != nil {
 			return errors.Join(err, ln.Close())
@@ -96,6 +96,18 @@ func serve(c *cli.Context) (err error) {
 		return errors.Join(err, d.close())
 	}
 	return d.serve(c.Context)
+}
+
+// nothingToServe adds to the error about a store that is not there what a server lacks.
+func nothingToServe(p place, err error) error {
+	switch {
+	case !errors.Is(err, cache.ErrNoStore):
+	case p.offline:
+		return &hinted{err, "an offline server has only what a store has: the first start has to be without --offline"}
+	case p.site.File != "":
+		return &hinted{err, "the configuration names no stream; all of images.maas.io is `streams: [{name: stable, upstream: https://images.maas.io/ephemeral-v3/stable, sync: {every: 1h}}]`"}
+	}
+	return err
 }
 
 // listenAt accepts connections at an address that a flag or a key says.
