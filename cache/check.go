@@ -244,8 +244,7 @@ func (c *checker) kept(ctx context.Context, stream string, kept map[Digest]bool)
 		m, err := c.s.files.Manifest(stream, id)
 		if err == nil {
 			c.keep(id, m)
-			err = c.compareIndex(ctx, id, m)
-			if err != nil {
+			if err := c.compareIndex(ctx, id, m); err != nil {
 				return err
 			}
 		} else {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -297,28 +296,7 @@ func killedContent(i int) []byte { return content(uint64(1000+i), killedSize+i) 
 // pullUntilKilled returns how many contents the helper said it had pulled.
 func pullUntilKilled(t *testing.T, dir string, after time.Duration) (pulls int) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestEvictHelper$")
-	cmd.Env = append(os.Environ(), "OXBOW_TEST_EVICT="+dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Fscanln(out, &pulls); err != nil {
-		t.Errorf("the helper did not begin: %v", err)
-	}
-	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
-	defer kill.Stop()
-	for n := 0; ; pulls = n {
-		if _, err := fmt.Fscanln(out, &n); err != nil {
-			break
-		}
-	}
-	cmd.Wait()
-	return pulls
+	return countUntilKilled(t, "TestEvictHelper", "OXBOW_TEST_EVICT="+dir, after)
 }
 
 // TestEvictHelper is no test: it is what TestEvictionKilled runs and kills.

@@ -47,8 +47,15 @@ func TestPublishKilled(t *testing.T) {
 // publishUntilKilled returns how many snapshots the helper said were published.
 func publishUntilKilled(t *testing.T, dir string, after time.Duration) (heard int) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestKillHelper$")
-	cmd.Env = append(os.Environ(), "OXBOW_TEST_KILL="+dir)
+	return countUntilKilled(t, "TestKillHelper", "OXBOW_TEST_KILL="+dir, after)
+}
+
+// countUntilKilled runs a test of this binary as a helper, kills it a while after it has
+// begun, and returns the last number that it printed.
+func countUntilKilled(t *testing.T, helper, env string, after time.Duration) (heard int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+helper+"$")
+	cmd.Env = append(os.Environ(), env)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

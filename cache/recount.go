@@ -48,8 +48,8 @@ func (s *Store) endEvictions(leaving map[Digest]pullFacts) {
 	}
 }
 
-// resolve returns those blobs that are here and that no kept snapshot needs; the others leave the account. While that cannot be told, they stay in
-// doubt, and are not evicted.
+// resolve returns those blobs that are here and that no kept snapshot needs; the others leave the account. While that cannot be
+// told, they stay in doubt, and are not evicted.
 func (s *Store) resolve(ctx context.Context, doubtful map[Digest]pullFacts) (sure map[Digest]pullFacts, err error) {
 	if len(doubtful) == 0 {
 		return nil, nil

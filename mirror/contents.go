@@ -56,10 +56,7 @@ func ReadLists(f *cache.Files, man *cache.Manifest) ([]PlannedList, error) {
 // shownDocuments returns the metadata that a snapshot's clients read, without signatures apart, the shortest first: the site's or,
 // where it has none, upstream's. Where a document has the two forms, the unsigned one is enough.
 func shownDocuments(man *cache.Manifest) []cache.Entry {
-	kind := cache.KindUpstream
-	if slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindSite }) {
-		kind = cache.KindSite
-	}
+	kind := shownKind(man)
 	unsigned := map[string]bool{}
 	for _, e := range man.Entries {
 		if name, ok := strings.CutSuffix(e.Path, ".json"); ok && e.Kind == kind {
@@ -80,17 +77,35 @@ func shownDocuments(man *cache.Manifest) []cache.Entry {
 	return docs
 }
 
-// readDocumentText returns the text of a document of a snapshot, without the signature that may be around it.
-func readDocumentText(f *cache.Files, e cache.Entry) ([]byte, error) {
+// shownKind returns whose documents a snapshot's clients read: the site's or, where it has none, upstream's.
+func shownKind(man *cache.Manifest) cache.Kind {
+	if slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindSite }) {
+		return cache.KindSite
+	}
+	return cache.KindUpstream
+}
+
+// readEntry returns the document that an entry names, proven by its digest.
+func readEntry(f *cache.Files, e cache.Entry) ([]byte, error) {
 	data, err := f.ReadFile(e.Digest, streams.MaxDocument)
 	if err == nil && cache.Sum(data) != e.Digest {
 		err = cache.ErrCorrupt
-	}
-	if err == nil {
-		data, err = textOf(data)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
 	}
 	return data, nil
+}
+
+// readDocumentText returns the text of a document of a snapshot, without the signature that may be around it.
+func readDocumentText(f *cache.Files, e cache.Entry) ([]byte, error) {
+	data, err := readEntry(f, e)
+	if err != nil {
+		return nil, err
+	}
+	text, err := textOf(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
+	}
+	return text, nil
 }

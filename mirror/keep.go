@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -21,9 +22,8 @@ type Keep struct {
 // and tries again every hour.
 var DefaultKeep = Keep{Last: 10, Daily: 7, Weekly: 4, Grace: 24 * time.Hour}
 
-func (k Keep) String() string {
-	return fmt.Sprintf("the last %d, %d daily, %d weekly, %v", k.Last, k.Daily, k.Weekly, k.Grace)
-}
+// OrDefault returns k or, if nothing is said, [DefaultKeep].
+func (k Keep) OrDefault() Keep { return cmp.Or(k, DefaultKeep) }
 
 // PlanSweep plans a sweep of the store by what the streams keep. All snapshots of a
 // stream whose definition is not there, or cannot be read, stay.
@@ -34,10 +34,7 @@ func (m *Mirror) PlanSweep(ctx context.Context) (*cache.SweepPlan, error) {
 	}
 	keeps := map[string]Keep{}
 	for _, s := range all {
-		keeps[s.Name] = s.Keep
-		if s.Keep == (Keep{}) {
-			keeps[s.Name] = DefaultKeep
-		}
+		keeps[s.Name] = s.Keep.OrDefault()
 	}
 	return m.store.PlanSweep(ctx, cache.SweepOptions{Expired: func(stream string, kept []cache.Snapshot) map[cache.Digest]string {
 		k, defined := keeps[stream]

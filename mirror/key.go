@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"oxbow/cache"
 	"oxbow/streams"
@@ -85,7 +84,7 @@ func Signs(f *cache.Files) bool {
 			return true
 		}
 		man, err := f.Manifest(name, current.ID)
-		if err != nil || slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindSite }) {
+		if err != nil || shownKind(man) == cache.KindSite {
 			return true
 		}
 	}

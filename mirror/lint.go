@@ -161,13 +161,11 @@ func PublishedDocuments(f *cache.Files, stream string) (Documents, error) {
 	return documentsIn(f, man), nil
 }
 
-// documentsIn reads what a snapshot shows its clients: our documents or, where there are
-// none, upstream's own.
+// documentsIn reads what a snapshot shows its clients.
 func documentsIn(f *cache.Files, man *cache.Manifest) Documents {
-	ours := slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindSite })
-	shown := map[string]cache.Entry{}
+	kind, shown := shownKind(man), map[string]cache.Entry{}
 	for _, e := range man.Entries {
-		if e.Kind == cache.KindSite || e.Kind == cache.KindUpstream && !ours {
+		if e.Kind == kind {
 			shown[e.Path] = e
 		}
 	}
@@ -176,7 +174,7 @@ func documentsIn(f *cache.Files, man *cache.Manifest) Documents {
 		if !ok {
 			return nil, fmt.Errorf("%s is in no document of the snapshot: %w", p, fs.ErrNotExist)
 		}
-		return f.ReadFile(e.Digest, streams.MaxDocument)
+		return readEntry(f, e)
 	}
 }
 

@@ -19,9 +19,9 @@ const (
 	maxPiece = 16 << 20
 
 	// A piece is shared with an idle connection if it has gone on for
-	// shareAfter and has slowPiece before it at its pace. What upstream has sent
-	// of the half that changes hands comes twice: where a reader follows, the
-	// transfer is shared with nobody who is slow, and it takes more.
+	// shareAfter and has slowPiece before it at its pace; where readers follow,
+	// slowFollowed, since what upstream has sent already of the half that changes
+	// hands comes twice.
 	shareAfter   = time.Second
 	slowPiece    = 2 * time.Second
 	slowFollowed = time.Minute

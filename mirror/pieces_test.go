@@ -103,10 +103,17 @@ func TestPiecesShared(t *testing.T) {
 func TestWantedFirst(t *testing.T) {
 	ps := newPieces([]cache.Extent{{Off: 0, Len: 40 * mib}}, slowFollowed)
 	var covered int64
-	for _, wanted := range []int64{0, 30 * mib, 39*mib + 5, 39*mib + 5, 50 * mib} {
-		p := ps.claim(noon, 3, wanted)
-		if claimed := wanted == 39*mib+5 && p.off != wanted; p.off != wanted && wanted < 40*mib && !claimed {
-			t.Errorf("%d is wanted, the piece begins at %d", wanted, p.off)
+	first := int64(0) // what nobody has claimed before anything else
+	for _, tt := range []struct {
+		wanted  int64
+		claimed bool // by an earlier one, or beyond the end: then the first has its turn
+	}{{0, false}, {30 * mib, false}, {39*mib + 5, false}, {39*mib + 5, true}, {50 * mib, true}} {
+		p := ps.claim(noon, 3, tt.wanted)
+		if want := tt.wanted; !tt.claimed && p.off != want || tt.claimed && p.off != first {
+			t.Errorf("%d is wanted, the piece begins at %d", want, p.off)
+		}
+		if p.off == first {
+			first = p.end
 		}
 		covered += p.end - p.off
 	}

@@ -66,11 +66,11 @@ func (p *published) read(f *cache.Files) error {
 		if e.Kind != cache.KindSite && e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence {
 			continue
 		}
-		data, err := f.ReadFile(e.Digest, streams.MaxDocument)
-		if err == nil && cache.Sum(data) != e.Digest {
-			err = cache.ErrCorrupt
+		data, err := readEntry(f, e)
+		if err != nil {
+			return err
 		}
-		if err == nil && e.Kind != cache.KindSite {
+		if e.Kind != cache.KindSite {
 			err = p.addEvidence(e, data)
 		}
 		if err != nil {

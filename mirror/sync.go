@@ -131,8 +131,9 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 }
 
 // nothingNew reports whether what is published is no older content that a rollback
-// brought back, upstream's index is the one that the last sync accepted, that sync left nothing out that could be had now, the same is wanted
-// still under the same signing key, and the store has all that it publishes.
+// brought back, upstream's index is the one that the last sync accepted, that sync left
+// nothing out that could be had now, the same is wanted still under the same signing
+// key, and the store has all that it publishes.
 func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 	was := st.Accepted
 	if st.Held != nil || !was.Whole || was.Wants != st.wanted().wants() || was.Digest != c.indexDoc.digest.String() {

@@ -55,9 +55,9 @@
 //
 // # Limits
 //
-// A head has up to 32 KiB. Connections are counted over all listeners, tunnels
+// A head has up to 36 KiB. Connections are counted over all listeners, tunnels
 // included, and beyond [Options].Connections wait in the kernel. A client costs
-// some 100 KiB at most, however slowly it reads: files go from disk by sendfile, what
+// some 140 KiB at most, however slowly it reads: files go from disk by sendfile, what
 // is relayed through one small buffer.
 //
 // # Time

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,134 +18,6 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror"
 )
-
-// An origin is an upstream with one file, at every path.
-type origin struct {
-	content []byte
-	url     string
-	sent    atomic.Int64
-	asked   atomic.Int64
-
-	// fault, if set, is told of the n-th request, from 1, and may return a writer that
-	// misbehaves, or nil where it has answered.
-	fault func(w http.ResponseWriter, r *http.Request, n int64) http.ResponseWriter
-}
-
-func newOrigin(t testing.TB, size int) *origin {
-	o := &origin{content: make([]byte, size)}
-	random := rand.NewChaCha8([32]byte{byte(size)})
-	random.Read(o.content)
-	server := httptest.NewServer(o)
-	t.Cleanup(server.Close)
-	o.url = server.URL
-	return o
-}
-
-func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	n := o.asked.Add(1)
-	if o.fault != nil {
-		if w = o.fault(w, r, n); w == nil {
-			return
-		}
-	}
-	http.ServeContent(&counting{w, &o.sent}, r, "", time.Time{}, bytes.NewReader(o.content))
-}
-
-type counting struct {
-	http.ResponseWriter
-	n *atomic.Int64
-}
-
-func (c *counting) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
-	c.n.Add(int64(n))
-	return n, err
-}
-
-// cutAfter drops the connection after n bytes.
-type cutAfter struct {
-	http.ResponseWriter
-	n int
-}
-
-func (c *cutAfter) Write(p []byte) (int, error) {
-	if len(p) > c.n {
-		c.ResponseWriter.Write(p[:c.n])
-		c.ResponseWriter.(http.Flusher).Flush()
-		panic(http.ErrAbortHandler)
-	}
-	c.n -= len(p)
-	return c.ResponseWriter.Write(p)
-}
-
-// flipping inverts the first byte that it writes.
-type flipping struct {
-	http.ResponseWriter
-	done bool
-}
-
-func (f *flipping) Write(p []byte) (int, error) {
-	if !f.done {
-		f.done = true
-		p = bytes.Clone(p)
-		p[0] ^= 0xff
-	}
-	return f.ResponseWriter.Write(p)
-}
-
-// entry is that of a snapshot that knows the file.
-func (o *origin) entry(path string) cache.Entry {
-	return cache.Entry{Kind: cache.KindKnown, Path: path, Digest: sha256.Sum256(o.content), Size: int64(len(o.content))}
-}
-
-// puller pulls from these upstreams, in order, with short waits between tries.
-func puller(t testing.TB, urls ...string) Puller {
-	client := mirror.NewClient(&mirror.ClientOptions{Backoff: mirror.Backoff{Base: time.Millisecond, Max: 10 * time.Millisecond}})
-	t.Cleanup(client.Close)
-	return func(ctx context.Context, stream, path string, in *cache.Ingest, o mirror.FetchOptions) (cache.Blob, error) {
-		sources := make([]string, len(urls))
-		for i, u := range urls {
-			sources[i] = u + "/" + path
-		}
-		return client.Fetch(ctx, sources, in, in.Size(), o)
-	}
-}
-
-const coldFile = "/ephemeral-v3/stable/noble/squashfs"
-
-// fillSite is a site whose snapshot knows the origin's file.
-func fillSite(t *testing.T, o *origin, more Options) (*site, string) {
-	t.Helper()
-	s := newSite(t, false)
-	s.publish("stable", s.put(cache.KindSite, "streams/v1/index.json", "{}"), o.entry("noble/squashfs"))
-	if more.Pull == nil {
-		more.Pull = puller(t, o.url)
-	}
-	return s, serve(t, s.server(more, stable))
-}
-
-// fetchCold requests the file and returns the body as far as it came.
-func fetchCold(addr string, header ...string) (resp *http.Response, body []byte, err error) {
-	req, err := http.NewRequest(http.MethodGet, "http://"+addr+coldFile, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	return do(req)
-}
-
-// do sends a request on a connection of its own, and returns the body as far as it came.
-func do(req *http.Request) (resp *http.Response, body []byte, err error) {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if resp, err = client.Do(req); err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(resp.Body)
-	return resp, body, err
-}
 
 // Many clients of one cold file cost upstream the file once, and each gets it whole;
 // afterwards it is here.
@@ -432,58 +303,6 @@ func TestFillResumes(t *testing.T) {
 	}
 	if twice := o.sent.Load() - int64(len(o.content)); twice > 2<<20 {
 		t.Errorf("%d bytes were asked for twice", twice)
-	}
-}
-
-// Upstream's documents that could not be brought up to date say for how long.
-func TestOverdueMetadata(t *testing.T) {
-	s := newSite(t, false)
-	s.publish("stable", s.put(cache.KindUpstream, "streams/v1/index.json", "{}"))
-	var state mirror.Standing
-	m := NewMetrics("v1")
-	upstream := stable
-	upstream.View = cache.Upstream
-	addr := serve(t, s.server(Options{Metrics: m, Syncs: func(string) mirror.Standing { return state }}, upstream))
-	ask := func() string {
-		resp, _ := get(t, addr, "/ephemeral-v3/stable/streams/v1/index.json")
-		return resp.Header.Get("Cache-Status")
-	}
-	state = mirror.Standing{Good: time.Now().Add(-time.Hour)}
-	if got := ask(); got != hitCurrent {
-		t.Errorf("after a good sync: %q", got)
-	}
-	state.Failures = 2
-	if got := ask(); got != hitCurrent+"; ttl=-3600" && got != hitCurrent+"; ttl=-3601" {
-		t.Errorf("after two bad ones: %q", got)
-	}
-	samples, _ := scrape(t, addr)
-	if v := samples[`oxbow_metadata_stale_seconds{stream="stable"}`]; !strings.HasPrefix(v, "360") {
-		t.Errorf("stale for %s seconds", v)
-	}
-}
-
-// A path that no snapshot names is looked for once more when the metadata was brought up
-// to date, and not when that cannot be.
-func TestUnknownPathRefreshes(t *testing.T) {
-	s := newSite(t, false)
-	s.publish("stable", s.put(cache.KindUpstream, "old", "old"))
-	upstream := stable
-	upstream.View = cache.Upstream
-	var refreshes atomic.Int64
-	addr := serve(t, s.server(Options{Refresh: func(_ context.Context, stream string) error {
-		if refreshes.Add(1) > 1 {
-			return errors.New("a minute is not over")
-		}
-		s.publish("stable", s.put(cache.KindUpstream, "old", "old"), s.put(cache.KindUpstream, "new", "new"))
-		return nil
-	}}, upstream))
-	for path, want := range map[string]int{"old": http.StatusOK, "new": http.StatusOK} {
-		if resp, _ := get(t, addr, "/ephemeral-v3/stable/"+path); resp.StatusCode != want {
-			t.Errorf("%s: %s", path, resp.Status)
-		}
-	}
-	if resp, _ := get(t, addr, "/ephemeral-v3/stable/never"); resp.StatusCode != http.StatusNotFound || refreshes.Load() != 2 {
-		t.Errorf("a path that is not there: %s, %d refreshes", resp.Status, refreshes.Load())
 	}
 }
 

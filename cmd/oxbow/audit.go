@@ -166,14 +166,7 @@ func (a *audit) get(ctx context.Context, url string) ([]byte, error) {
 		return nil, err
 	}
 	defer body.Close()
-	doc, err := io.ReadAll(io.LimitReader(body, streams.MaxDocument+1))
-	if err == nil && len(doc) > streams.MaxDocument {
-		err = fmt.Errorf("it is longer than %d bytes", streams.MaxDocument)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", url, err)
-	}
-	return doc, nil
+	return readAll(body, url, streams.MaxDocument)
 }
 
 // open requests a URL; anything but 200 is an error.

@@ -22,7 +22,8 @@ const (
 // defaultStream returns what a server serves whom nobody told what to: the default
 // stream, where there is no configuration and no stream in the store, or no store. One
 // of which nothing could be published yet is no stream: what stood in the way may have
-// been the stand-ins of an earlier start. Otherwise, and where upstream must not be asked, it is nil.
+// been the stand-ins of an earlier start. Otherwise, and where upstream must not be
+// asked, it is nil.
 func defaultStream(p place, log *slog.Logger) (*mirror.Stream, error) {
 	told, err := somebodyTold(p)
 	if err != nil || told {
@@ -55,7 +56,8 @@ func defaultStream(p place, log *slog.Logger) (*mirror.Stream, error) {
 	return &s, nil
 }
 
-// somebodyTold reports whether somebody said what to serve, or that nothing is to be asked for.
+// somebodyTold reports whether somebody said what to serve, or that nothing is to be
+// asked for.
 func somebodyTold(p place) (bool, error) {
 	if p.site.File != "" || p.offline {
 		return true, nil

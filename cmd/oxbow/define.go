@@ -46,13 +46,9 @@ func newStream(c *cli.Context) (mirror.Stream, error) {
 	}
 	s.AllowUnsigned = c.Bool("allow-unsigned")
 	s.MaxVersions = c.Int("max")
-	var selection streams.Selection
-	for _, arg := range c.Args().Tail() {
-		filters, err := parseFilters(arg)
-		if err != nil {
-			return s, &usageError{err.Error(), c.Command.HelpName}
-		}
-		selection = append(selection, filters...)
+	selection, err := filterArgs(c)
+	if err != nil {
+		return s, err
 	}
 	if len(selection) > 0 {
 		s.Select = []string{selection.String()}
@@ -61,6 +57,18 @@ func newStream(c *cli.Context) (mirror.Stream, error) {
 		return s, &usageError{err.Error(), c.Command.HelpName}
 	}
 	return s, nil
+}
+
+// filterArgs reads the arguments behind the first, all of which are filters.
+func filterArgs(c *cli.Context) (all streams.Selection, err error) {
+	for _, arg := range c.Args().Tail() {
+		filters, err := parseFilters(arg)
+		if err != nil {
+			return nil, &usageError{err.Error(), c.Command.HelpName}
+		}
+		all = append(all, filters...)
+	}
+	return all, nil
 }
 
 // parseFilters reads an argument: one filter, whose value may have spaces, or

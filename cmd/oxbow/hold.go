@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
-	"oxbow/streams"
 )
 
 func snapshotHoldCommand() *cli.Command {
@@ -27,13 +25,9 @@ func snapshotHold(c *cli.Context) error {
 	if err := checkName(c, c.Args().First()); err != nil {
 		return err
 	}
-	var selection streams.Selection
-	for _, arg := range c.Args().Tail() {
-		filters, err := parseFilters(arg)
-		if err != nil {
-			return &usageError{err.Error(), c.Command.HelpName}
-		}
-		selection = append(selection, filters...)
+	selection, err := filterArgs(c)
+	if err != nil {
+		return err
 	}
 	return perform(c, &holdWork{Stream: c.Args().First(), Filters: selection.String(), Remove: c.Bool("remove")}, cache.Open)
 }
@@ -52,5 +46,5 @@ func (w *holdWork) do(_ context.Context, o *owner, out *screen) error {
 	if err := change(w.Stream, w.Filters); err != nil {
 		return err
 	}
-	return printLine(out.stdout, "%s: versions that match %s are %s; `oxbow mirror sync %[1]s` publishes that", w.Stream, fmt.Sprintf("%q", w.Filters), done)
+	return printLine(out.stdout, "%s: versions that match %q are %s; `oxbow mirror sync %[1]s` publishes that", w.Stream, w.Filters, done)
 }

@@ -202,7 +202,12 @@ func readInput(name string, limit int64) ([]byte, error) {
 		}
 		defer f.Close()
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	return readAll(f, name, limit)
+}
+
+// readAll reads what has a name to its end, at most limit bytes.
+func readAll(r io.Reader, name string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = fmt.Errorf("longer than %d bytes", limit)
 	}

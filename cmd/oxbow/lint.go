@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -142,11 +141,7 @@ func documentsBelow(root *os.Root) mirror.Documents {
 			return nil, err
 		}
 		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, streams.MaxDocument+1))
-		if err == nil && len(data) > streams.MaxDocument {
-			err = fmt.Errorf("%s is longer than %d bytes", f.Name(), streams.MaxDocument)
-		}
-		return data, err
+		return readAll(f, f.Name(), streams.MaxDocument)
 	}
 }
 

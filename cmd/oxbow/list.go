@@ -22,30 +22,31 @@ func mirrorListCommand() *cli.Command {
 // definitionView is what `mirror list --json` prints of a stream: every key,
 // whether it is set or not.
 type definitionView struct {
-	Name          string           `json:"name"`
-	Upstream      []string         `json:"upstream"`
-	Index         streams.Path     `json:"index"`   // "": the signed one
-	Keyring       []string         `json:"keyring"` // fingerprints; none: Ubuntu's keys
-	AllowUnsigned bool             `json:"allow_unsigned"`
-	Path          string           `json:"path"`
-	Also          []string         `json:"also"`
-	Kind          mirror.Kind      `json:"kind"` // "": as upstream's metadata says
-	Profile       streams.Profile  `json:"maas"` // "": all
-	Select        []string         `json:"select"`
-	Hold          []string         `json:"hold"` // without what is held back on the command line
-	Advertise     mirror.Advertise `json:"advertise"`
-	Offline       bool             `json:"offline"`
-	NoBootloaders bool             `json:"no_bootloaders"`
-	MaxVersions   int              `json:"max_versions"` // 0: all
-	Limit         int64            `json:"limit"`        // bytes a second; 0: none
-	Configured    bool             `json:"configured"`   // by the configuration file, not on the command line
-	Schedule      string           `json:"schedule"`     // when it is synced by itself, in words
+	Name          string             `json:"name"`
+	Upstream      []string           `json:"upstream"`
+	Index         streams.Path       `json:"index"`   // "": the signed one
+	Keyring       []string           `json:"keyring"` // fingerprints; none: Ubuntu's keys
+	AllowUnsigned bool               `json:"allow_unsigned"`
+	Path          string             `json:"path"`
+	Also          []string           `json:"also"`
+	Kind          mirror.Kind        `json:"kind"` // "": as upstream's metadata says
+	Profile       streams.Profile    `json:"maas"` // "": all
+	Select        []string           `json:"select"`
+	Hold          []string           `json:"hold"` // without what is held back on the command line
+	Advertise     mirror.Advertise   `json:"advertise"`
+	Offline       bool               `json:"offline"`
+	NoBootloaders bool               `json:"no_bootloaders"`
+	MaxVersions   int                `json:"max_versions"` // 0: all
+	Keep          site.EffectiveKeep `json:"keep"`
+	Limit         int64              `json:"limit"`      // bytes a second; 0: none
+	Configured    bool               `json:"configured"` // by the configuration file, not on the command line
+	Schedule      string             `json:"schedule"`   // when it is synced by itself, in words
 }
 
 func viewDefinition(d definition) definitionView {
 	s := d.Stream.Stream
 	return definitionView{s.Name, upstreams(s), s.Index, fingerprints(s), s.AllowUnsigned, s.Path, append([]string{}, s.Also...),
-		s.Kind, s.Profile, append([]string{}, s.Select...), append([]string{}, s.Hold...), cmp.Or(s.Advertise, mirror.AdvertiseSelected), s.Offline, s.NoBootloaders, s.MaxVersions, s.Limit, d.configured, d.Schedule.String()}
+		s.Kind, s.Profile, append([]string{}, s.Select...), append([]string{}, s.Hold...), cmp.Or(s.Advertise, mirror.AdvertiseSelected), s.Offline, s.NoBootloaders, s.MaxVersions, site.ViewKeep(s.Keep), s.Limit, d.configured, d.Schedule.String()}
 }
 
 // A definition is that of a stream, and where it comes from.

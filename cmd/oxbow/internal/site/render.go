@@ -103,7 +103,7 @@ func (s Stream) effective() EffectiveStream {
 	e := EffectiveStream{
 		Name: s.Name, Upstream: []string{}, Keyring: s.KeyringFile, AllowUnsigned: s.AllowUnsigned, Path: s.Path, Also: append([]string{}, s.Also...),
 		Kind: s.Kind, MAAS: cmp.Or(s.Profile, streams.All), Select: append([]string{}, s.Select...), Bootloaders: !s.NoBootloaders, Hold: append([]string{}, s.Hold...),
-		MaxVersions: s.MaxVersions, Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Limit: s.Limit, Keep: effectiveKeep(s.Keep),
+		MaxVersions: s.MaxVersions, Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Limit: s.Limit, Keep: ViewKeep(s.Keep),
 	}
 	for _, u := range s.Upstream {
 		e.Upstream = append(e.Upstream, shownURL(u, s.Index))
@@ -117,10 +117,9 @@ func (s Stream) effective() EffectiveStream {
 	return e
 }
 
-func effectiveKeep(k mirror.Keep) EffectiveKeep {
-	if k == (mirror.Keep{}) {
-		k = mirror.DefaultKeep
-	}
+// ViewKeep returns what k comes to.
+func ViewKeep(k mirror.Keep) EffectiveKeep {
+	k = k.OrDefault()
 	return EffectiveKeep{k.Last, k.Daily, k.Weekly, mirror.DurationText(k.Grace)}
 }
 
