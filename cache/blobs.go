@@ -74,6 +74,37 @@ func (in *Ingest) fill(data []byte) error {
 	return nil
 }
 
+// Take takes in the wanted content from r, whole: what an earlier run left of it is dropped. It is durable, and Has knows of it,
+// after the next Flush. Errors are those of Begin, Commit and r.
+func (s *Store) Take(ctx context.Context, w Want, r io.Reader) (Blob, error) {
+	in, err := s.Begin(ctx, w)
+	if err != nil {
+		return Blob{}, err
+	}
+	defer in.Close()
+	if err := in.Reset(); err != nil {
+		return Blob{}, err
+	}
+	buf := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buf)
+	for off := int64(0); ; {
+		if ctx.Err() != nil {
+			return Blob{}, context.Cause(ctx)
+		}
+		n, err := r.Read(*buf)
+		if _, failed := in.WriteAt((*buf)[:n], off); failed != nil {
+			return Blob{}, failed
+		}
+		off += int64(n)
+		if err == io.EOF {
+			return in.Commit(ctx)
+		}
+		if err != nil {
+			return Blob{}, err
+		}
+	}
+}
+
 // aliasNote is the name of the note that says which blob has a sum that is no SHA-256.
 func aliasNote(key string) string { return "sum/" + key }
 
@@ -145,11 +176,15 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 	}
 	defer f.Close()
 	h := newSums(Want{})
-	if err := s.hash(ctx, h, f); err != nil {
+	err = s.hash(ctx, h, f)
+	if ctx.Err() != nil {
 		return 0, false, fmt.Errorf("cannot read blob %v: %w", d, err)
 	}
-	if h.digest() != d {
-		s.log.Warn("a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d)
+	if err == nil && h.digest() != d {
+		err = ErrCorrupt
+	}
+	if err != nil {
+		s.log.Warn("a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d, "reason", err)
 		return 0, false, nil
 	}
 	s.landing.RLock()

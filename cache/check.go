@@ -3,9 +3,11 @@ package cache
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -18,6 +20,26 @@ type CheckOptions struct {
 	// names is compared with the fingerprint taken when it was last proven,
 	// which finds every accident and costs less.
 	Deep bool
+
+	// Part is the part of the blobs that is read. All are looked for, in the
+	// right size.
+	Part Part
+}
+
+// A Part is an arc of the circle on which blobs lie in the order of their
+// digests: they are spread evenly. The zero Part is all of it.
+type Part struct {
+	From  float64 // where it begins: 0 to 1
+	Share float64 // of the whole, up to 1; 0 is all
+}
+
+// has reports whether blob d lies in the part.
+func (p Part) has(d Digest) bool {
+	if p.Share == 0 || p.Share >= 1 {
+		return true
+	}
+	at := float64(binary.BigEndian.Uint64(d[:])) / (1 << 64)
+	return math.Mod(at-p.From+1, 1) < p.Share
 }
 
 // A ProblemKind says what is wrong.
@@ -86,6 +108,7 @@ var ErrUnsound = errors.New("the store has faults")
 type Report struct {
 	Deep      bool
 	Snapshots int   // kept ones, read and proven
+	Of        int   // blobs that there are to read; a part of them may be asked for
 	Blobs     int   // read
 	Bytes     int64 // read
 	Problems  []Problem
@@ -108,6 +131,7 @@ func (r *Report) Err() error {
 type checker struct {
 	s    *Store
 	deep bool
+	part Part
 
 	uses map[Digest]*use
 
@@ -133,7 +157,7 @@ type use struct {
 // that the check could not be done; what it found is in the report. The store
 // may be in use meanwhile.
 func (s *Store) Check(ctx context.Context, o CheckOptions) (*Report, error) {
-	c := &checker{s: s, deep: o.Deep, report: &Report{Deep: o.Deep},
+	c := &checker{s: s, deep: o.Deep, part: o.Part, report: &Report{Deep: o.Deep},
 		uses: make(map[Digest]*use), proven: make(map[Digest]blobFacts)}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("cannot check the store: %w", err)
@@ -191,8 +215,7 @@ func (c *checker) note(p Problem) {
 }
 
 const (
-	remedySync     = "remove the file, run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
-	remedyFetch    = "run `oxbow store rebuild`, then `oxbow mirror sync`, which fetches it again"
+	remedyRepair   = "`oxbow store check --repair` fetches it again, or takes it from a directory"
 	remedyManifest = "put the file back from a backup; or give up all snapshots of the stream, but no blob: while no oxbow is running, remove current/STREAM and snapshots/STREAM, then run `oxbow mirror sync`"
 	remedyCurrent  = "run `oxbow store rebuild`, which makes the newest whole snapshot current; if there is none, " + remedyManifest
 	remedyPublish  = "put the file back from a backup; or run `oxbow store rebuild`, then `oxbow mirror sync`, which publishes anew"

@@ -31,19 +31,19 @@ func TestCheckFinds(t *testing.T) {
 			summary: "a blob lost",
 			harm:    func(t *testing.T, s *Store) { s.root.Remove(blob) },
 			kinds:   []ProblemKind{MissingBlob},
-			want:    Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Remedy: remedyFetch},
+			want:    Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Remedy: remedyRepair},
 		},
 		{
 			summary: "a blob cut off",
 			harm:    func(t *testing.T, s *Store) { overwrite(t, s, blob, "new") },
 			kinds:   []ProblemKind{WrongSize},
-			want:    Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Detail: "3 bytes, not 11", Remedy: remedySync},
+			want:    Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Detail: "3 bytes, not 11", Remedy: remedyRepair},
 		},
 		{
 			summary: "a blob changed",
 			harm:    func(t *testing.T, s *Store) { overwrite(t, s, blob, "new c0ntent") },
 			kinds:   []ProblemKind{DamagedBlob},
-			want:    Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Detail: "sha256", Remedy: remedySync},
+			want:    Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Detail: "sha256", Remedy: remedyRepair},
 		},
 		{
 			summary: "a blob changed, and no fingerprint known",
@@ -54,7 +54,7 @@ func TestCheckFinds(t *testing.T) {
 				overwrite(t, s, blob, "new c0ntent")
 			},
 			kinds: []ProblemKind{DamagedBlob},
-			want:  Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Detail: "sha256", Remedy: remedySync},
+			want:  Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new", Detail: "sha256", Remedy: remedyRepair},
 		},
 		{
 			summary: "a blob that nothing names changed",
@@ -227,7 +227,7 @@ func TestCheckRemedies(t *testing.T) {
 	overwrite(t, s, blobName(e.Digest), "c0ntent")
 	wantProblems(t, s, DamagedBlob)
 
-	// "remove the file, run `oxbow store rebuild`, then `oxbow mirror sync`"
+	// by hand: remove the file, rebuild, fetch it again
 	if err := s.root.Remove(blobName(e.Digest)); err != nil {
 		t.Fatal(err)
 	}

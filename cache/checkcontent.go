@@ -20,12 +20,17 @@ const checkers = 2
 func (c *checker) blobs(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(checkers)
+	c.report.Of = len(c.uses)
 	for _, d := range slices.SortedFunc(maps.Keys(c.uses), compareDigests) {
 		g.Go(func() error { return c.named(gctx, d, c.uses[d]) })
 	}
 	if c.deep {
 		err := c.s.files.eachBlob(gctx, func(d Digest, _ int64) error {
-			if c.uses[d] == nil {
+			if c.uses[d] != nil {
+				return nil
+			}
+			c.report.Of++
+			if c.part.has(d) {
 				g.Go(func() error { return c.unnamed(gctx, d) })
 			}
 			return nil
@@ -46,25 +51,23 @@ func (c *checker) named(ctx context.Context, d Digest, u *use) error {
 	size, err := c.s.files.blobSize(d)
 	switch {
 	case errors.Is(err, ErrMiss):
-		p.Kind, p.Remedy = MissingBlob, remedyFetch
+		p.Kind, p.Remedy = MissingBlob, remedyRepair
 		c.fault(p)
 		return nil
 	case err != nil:
 		return c.unread(ctx, p, err)
 	case size != u.size:
-		p.Kind, p.Remedy, p.Detail = WrongSize, remedySync, fmt.Sprintf("%d bytes, not %d", size, u.size)
+		p.Kind, p.Remedy, p.Detail = WrongSize, remedyRepair, fmt.Sprintf("%d bytes, not %d", size, u.size)
 		c.fault(p)
 		return nil
 	}
 	facts, err := c.s.index.blob(d)
-	known := err == nil
+	known := err == nil && facts.Size == size
 	if err != nil && !errors.Is(err, ErrMiss) {
 		return err
 	}
-	if !known || facts.Size != size {
-		q := p
-		q.Kind, q.Remedy, q.Detail = IndexLacks, remedyIndex, "the index does not have the blob, or has another size"
-		c.fault(q)
+	if known && !c.part.has(d) {
+		return nil
 	}
 	if known && !c.deep && !facts.Proven.IsZero() {
 		same, err := c.compare(ctx, d, facts)
@@ -84,12 +87,13 @@ func (c *checker) unread(ctx context.Context, p Problem, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	p.Kind, p.Remedy, p.Detail = DamagedBlob, remedySync, err.Error()
+	p.Kind, p.Remedy, p.Detail = DamagedBlob, remedyRepair, err.Error()
 	c.fault(p)
 	return nil
 }
 
-// proveNamed hashes a blob, and has its fingerprint recorded.
+// proveNamed hashes a blob, and has its fingerprint recorded. One that the index does not know, and that is damaged, is damaged
+// only: it was set aside for that.
 func (c *checker) proveNamed(ctx context.Context, p Problem, old blobFacts, known bool) error {
 	facts, err := c.s.prove(ctx, p.Digest)
 	if err != nil {
@@ -97,6 +101,8 @@ func (c *checker) proveNamed(ctx context.Context, p Problem, old blobFacts, know
 	}
 	c.count(facts.Size)
 	if !known {
+		p.Kind, p.Remedy, p.Detail = IndexLacks, remedyIndex, "the index does not have the blob, or has another size"
+		c.fault(p)
 		return nil
 	}
 	if !old.Proven.IsZero() && old.XXH64 != facts.XXH64 {

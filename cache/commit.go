@@ -157,12 +157,12 @@ func (in *Ingest) land(b proven) error {
 }
 
 // makeKnown puts durable blobs into the index, and those that are pulled into the account. A pulled one that came meanwhile by
-// another sum is not: a snapshot may need it. It holds landing.
+// another sum is not, nor one that came again: a snapshot may need it. It holds landing.
 func (s *Store) makeKnown(blobs ...proven) error {
 	facts, pulls := make(map[Digest]blobFacts, len(blobs)), make(map[Digest]pullFacts)
 	for _, b := range blobs {
 		facts[b.Digest] = blobFacts{Size: b.Size, XXH64: b.xxh64, Proven: s.opts.Now()}
-		if !b.pulled {
+		if !b.pulled || s.isDoubted(b.Digest) {
 			continue
 		}
 		if _, err := s.index.blob(b.Digest); errors.Is(err, ErrMiss) {
@@ -175,6 +175,7 @@ func (s *Store) makeKnown(blobs ...proven) error {
 	s.credit(pulls)
 	aliases := make(map[string][]byte)
 	for _, b := range blobs {
+		s.believe(b.Digest)
 		if b.key != (Want{SHA256: b.Digest}).key() {
 			aliases[aliasNote(b.key)] = b.Digest[:]
 		}

@@ -1,6 +1,9 @@
 package cache
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // withhold keeps those pulled blobs from being evicted that m needs, and returns them: they are about to leave the account. The
 // index is told before the switch, since after a crash the manifests have to tell which of them it needs.
@@ -78,6 +81,22 @@ func (s *Store) demote(blobs []Digest, keep *keepers) error {
 	}
 	s.credit(pulls)
 	return nil
+}
+
+// takeOut takes blobs out of the account that kept snapshots need.
+func (s *Store) takeOut(blobs []Digest, keep *keepers) error {
+	s.landing.RLock()
+	defer s.landing.RUnlock()
+	needed := slices.DeleteFunc(blobs, func(d Digest) bool { return !keep.blobs[d] })
+	if len(needed) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	for _, d := range needed {
+		s.pulled.remove(d)
+	}
+	s.mu.Unlock()
+	return s.index.dropPulls(needed...)
 }
 
 // found returns what the file of a blob says of it as a pulled one.

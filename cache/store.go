@@ -143,6 +143,7 @@ type Store struct {
 	staged  map[Digest]*staged // proven small blobs that wait for Flush
 	leases  map[Digest]int     // how many leases count on it
 	leaving map[Digest]bool    // blobs that are being removed: they are not here any more
+	doubted map[Digest]bool    // blobs that snapshots may need and that are unknown until they are proven again
 	pulled  account
 	epoch   int // how many syncs of the whole file system have failed
 }
@@ -205,6 +206,7 @@ func newStore(dir string, o *Options) (*Store, error) {
 		staged:   make(map[Digest]*staged),
 		leases:   make(map[Digest]int),
 		leaving:  make(map[Digest]bool),
+		doubted:  make(map[Digest]bool),
 		pulled:   newAccount(opts.CacheLimit),
 		due:      make(chan struct{}, 1),
 	}, nil

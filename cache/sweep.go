@@ -51,6 +51,7 @@ type SweepPlan struct {
 
 	s    *Store
 	pull []Digest // blobs that become pulled
+	need []Digest // pulled blobs that a snapshot needs: they came again, and nobody knew
 	done bool
 }
 
@@ -109,6 +110,8 @@ func (s *Store) planSweep(ctx context.Context, plan *SweepPlan, o SweepOptions) 
 	}
 	err = s.files.eachBlob(ctx, func(d Digest, size int64) error {
 		switch {
+		case keep.blobs[d] && s.isPulled(d):
+			plan.need = append(plan.need, d)
 		case keep.blobs[d] || s.leased(d):
 		case !keep.known[d]:
 			plan.Items = append(plan.Items, SweepItem{Kind: SweepBlob, Digest: d, Size: size, Why: "no kept snapshot names it"})
@@ -287,6 +290,9 @@ func (p *SweepPlan) execute(ctx context.Context, r *SweepResult) error {
 		}
 	}
 	if err := p.s.demote(p.pull, keep); err != nil {
+		return err
+	}
+	if err := p.s.takeOut(p.need, keep); err != nil {
 		return err
 	}
 	const some = 500 // how many blobs are removed while ingest waits
