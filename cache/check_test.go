@@ -70,7 +70,7 @@ func TestCheckFinds(t *testing.T) {
 			},
 			kinds: []ProblemKind{IndexLacks},
 			want: Problem{Digest: two.new.Digest, File: blob, Stream: "stable", Snapshot: two.second, Path: "new",
-				Detail: "its fingerprint in the index was not", Remedy: "it is right now"},
+				Detail: "its fingerprint in the index was not; it is right now"},
 		},
 		{
 			summary: "a manifest changed",

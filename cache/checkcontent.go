@@ -106,7 +106,7 @@ func (c *checker) proveNamed(ctx context.Context, p Problem, old blobFacts, know
 		return nil
 	}
 	if !old.Proven.IsZero() && old.XXH64 != facts.XXH64 {
-		p.Kind, p.Detail, p.Remedy = IndexLacks, "the blob is sound, but its fingerprint in the index was not", "it is right now"
+		p.Kind, p.Detail = IndexLacks, "the blob is sound, but its fingerprint in the index was not; it is right now"
 		c.fault(p)
 	}
 	c.mu.Lock()

@@ -41,7 +41,7 @@ func (m *Mirror) names(stream, path string, size int64) error {
 	}
 	for _, snap := range kept {
 		e, err := m.store.Lookup(stream, snap.ID, cache.Upstream, path)
-		if err == nil && (e.Kind == cache.KindKnown || e.Kind == cache.KindItem) && e.Size == size {
+		if err == nil && e.Kind != cache.KindSite && e.Kind != cache.KindEvidence && e.Size == size {
 			return nil
 		}
 	}
