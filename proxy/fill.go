@@ -114,7 +114,11 @@ func (f *fill) run(ctx context.Context) {
 // bring tries until the content is here or trying is no use any more. It keeps one ingest
 // for all of that: what has landed of a small file goes with its ingest.
 func (f *fill) bring(ctx context.Context) error {
-	in, err := f.store.BeginPull(ctx, cache.Want{SHA256: f.entry.Digest, Size: f.entry.Size})
+	begin := f.store.BeginPull
+	if f.entry.Kind != cache.KindKnown { // a snapshot needs it: it was damaged
+		begin = f.store.Begin
+	}
+	in, err := begin(ctx, cache.Want{SHA256: f.entry.Digest, Size: f.entry.Size})
 	if errors.Is(err, cache.ErrExists) {
 		return f.store.Flush(ctx) // it may have come a moment ago
 	}

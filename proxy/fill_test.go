@@ -51,6 +51,7 @@ func TestFillOnce(t *testing.T) {
 	if got := o.sent.Load(); got != int64(len(o.content)) {
 		t.Errorf("upstream sent %d bytes, the file has %d", got, len(o.content))
 	}
+	awaitLines(t, s.log, "msg=filled", 1)
 	resp, body, err := fetchCold(addr)
 	if err != nil || !bytes.Equal(body, o.content) || resp.Header.Get("Cache-Status") != hitCurrent || resp.ContentLength != int64(len(body)) {
 		t.Errorf("then: %v, %v", err, resp.Header)
@@ -210,11 +211,7 @@ func TestFillWithoutReaders(t *testing.T) {
 		t.Errorf("the reader did not leave: %v", err)
 	}
 	close(gate)
-	for end := time.Now().Add(10 * time.Second); !s.store.Has(o.entry("").Digest); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the fill ended with its reader")
-		}
-	}
+	s.awaitHere(o)
 }
 
 // Bytes are passed on as they come, but for the last 64 KiB of a response, which wait for

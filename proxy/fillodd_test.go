@@ -20,10 +20,11 @@ import (
 // Who asks for several ranges of a cold file gets all of it, or a status that says why not.
 func TestFillSeveralRanges(t *testing.T) {
 	o := newOrigin(t, 300<<10)
-	_, addr := fillSite(t, o, Options{})
+	s, addr := fillSite(t, o, Options{})
 	if resp, body, err := fetchCold(addr, "Range", "bytes=0-9,100-109"); err != nil || resp.StatusCode != http.StatusOK || !bytes.Equal(body, o.content) {
 		t.Errorf("%v, %v, %d bytes", err, resp, len(body))
 	}
+	s.awaitHere(o)
 	if resp, body, err := fetchCold(addr, "Range", "bytes=0-9,100-109"); err != nil || resp.StatusCode != http.StatusPartialContent || !bytes.Contains(body, o.content[100:110]) {
 		t.Errorf("then: %v, %v, %d bytes", err, resp, len(body))
 	}

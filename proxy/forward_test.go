@@ -108,6 +108,7 @@ func TestForwardFills(t *testing.T) {
 		if body != string(o.content) || resp.Header.Get("Cache-Status") != want {
 			t.Errorf("%d bytes, %v", len(body), resp.Header)
 		}
+		f.awaitHere(o)
 	}
 	if o.asked.Load() != 1 {
 		t.Errorf("upstream is asked %d times", o.asked.Load())

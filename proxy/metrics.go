@@ -88,7 +88,7 @@ func (m *Metrics) makeHTTP() {
 		[]float64{0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600})
 	m.inFlight = m.gauge("http_requests_in_flight", "Requests that are being answered.")
 	m.connections = m.gauge("http_connections_open", "Connections of clients, idle ones included.")
-	m.integrity = m.counters("integrity_events_total", "Published files that could not be served because the store lost or damaged them (`oxbow store check` says which and what to do), and sources that delivered something else than their metadata says (the log says which; nothing of it was stored).", "stream")
+	m.integrity = m.counters("integrity_events_total", "Published files that the store lost or damaged, as a request or a scrub found (the log says which; they are fetched again where upstream has them), and sources that delivered something else than their metadata says (the log says which; nothing of it was stored).", "stream")
 }
 
 func (m *Metrics) makeFills() {
@@ -263,7 +263,7 @@ func cacheLabel(status string) string {
 		return "hit"
 	case hitOlder:
 		return "older"
-	case "oxbow; detail=" + notStored, missed:
+	case "oxbow; detail=" + notStored, missed, repaired:
 		return "miss"
 	case collapsed:
 		return "collapsed"

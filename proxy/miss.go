@@ -38,7 +38,7 @@ func (s *Server) serveKnown(w *reply, r *http.Request, found cache.Found) {
 	case s.fills.pull == nil:
 		s.absent(w, r, found)
 	default:
-		s.serveFill(w, r, found)
+		s.serveFill(w, r, found, missed)
 	}
 }
 
@@ -46,11 +46,12 @@ func (s *Server) serveKnown(w *reply, r *http.Request, found cache.Found) {
 const (
 	missed    = "oxbow; fwd=uri-miss; stored"
 	collapsed = "oxbow; fwd=uri-miss; stored; collapsed"
+	repaired  = "oxbow; fwd=miss; stored; detail=damaged"
 )
 
-// serveFill answers with what a fill brings. A request that needs no bytes, such as HEAD,
+// serveFill answers with what a fill brings, with that Cache-Status. A request that needs no bytes, such as HEAD,
 // begins none.
-func (s *Server) serveFill(w *reply, r *http.Request, found cache.Found) {
+func (s *Server) serveFill(w *reply, r *http.Request, found cache.Found, status string) {
 	content := &follower{ctx: r.Context(), size: found.Size, join: func() *fill {
 		f, joined := s.fills.join(w.stream, found.Entry)
 		if joined {
@@ -59,17 +60,18 @@ func (s *Server) serveFill(w *reply, r *http.Request, found cache.Found) {
 		return f
 	}}
 	defer content.Close()
-	s.describe(w, r, found, missed)
+	s.describe(w, r, found, status)
 	if strings.Contains(r.Header.Get("Range"), ",") {
 		// net/http would answer before it has a byte. RFC 9110, 14.2: a range may be ignored.
 		r.Header.Del("Range")
 	}
 	w.hold()
 	http.ServeContent(w, r, "", time.Time{}, content)
+	absent := found.Kind == cache.KindKnown && errors.Is(content.failure(), mirror.ErrOffline)
 	switch {
 	case !w.cutShort():
 		w.release()
-	case !w.withdraw() || takesStatusAsFinal(r) && !errors.Is(content.failure(), mirror.ErrOffline):
+	case !w.withdraw() || takesStatusAsFinal(r) && !absent:
 		panic(http.ErrAbortHandler) // the client has to see that there is more to come
 	default:
 		s.lost(w, content.failure())

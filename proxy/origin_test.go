@@ -121,6 +121,16 @@ func fillSite(t *testing.T, o *origin, more Options) (*site, string) {
 	return s, serve(t, s.server(more, stable))
 }
 
+// awaitHere waits until the origin's file is in the store: readers are let go before that, when it is proven.
+func (s *site) awaitHere(o *origin) {
+	s.t.Helper()
+	for end := time.Now().Add(10 * time.Second); !s.store.Has(o.entry("").Digest); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatal("the file does not come")
+		}
+	}
+}
+
 // fetchCold requests the file and returns the body as far as it came.
 func fetchCold(addr string, header ...string) (resp *http.Response, body []byte, err error) {
 	req, err := http.NewRequest(http.MethodGet, "http://"+addr+coldFile, nil)

@@ -52,7 +52,7 @@ func (s *Server) serveEntry(w *reply, r *http.Request, found cache.Found) {
 func (s *Server) serveHere(w *reply, r *http.Request, found cache.Found) {
 	file, err := s.open(found.Entry)
 	if errors.Is(err, cache.ErrMiss) || errors.Is(err, errWrongSize) {
-		s.damaged(w, r, found, err)
+		s.serveDamaged(w, r, found, err)
 		return
 	}
 	if err != nil { // the file may be whole: out of descriptors or memory, a disk that fails
@@ -90,7 +90,10 @@ func (s *Server) sendFile(w *reply, r *http.Request, found cache.Found, file *os
 		return
 	}
 	if w.readFailed() {
-		s.logDamage(w, found, fmt.Errorf("sent %d of %d bytes: %w", w.bytes, w.length, endOrError(w.err)))
+		s.setAside(w.stream, found, fmt.Errorf("sent %d of %d bytes: %w", w.bytes, w.length, endOrError(w.err)))
+		if s.mayFill(found) {
+			s.fills.join(w.stream, found.Entry) // for the next one who asks
+		}
 	}
 	panic(http.ErrAbortHandler) // the client has to see that there is more to come
 }
@@ -183,19 +186,35 @@ func (s *Server) unknown(w *reply, r *http.Request, path string) {
 	say(w, http.StatusNotFound, "unknown", "not found")
 }
 
-// damaged answers for a file that should be here but cannot be sent.
-func (s *Server) damaged(w *reply, r *http.Request, found cache.Found, err error) {
-	s.logDamage(w, found, err)
-	if takesStatusAsFinal(r) {
+// serveDamaged answers with a file that should be here and is not, or cannot be sent: upstream is asked for it again.
+func (s *Server) serveDamaged(w *reply, r *http.Request, found cache.Found, err error) {
+	s.setAside(w.stream, found, err)
+	switch {
+	case s.mayFill(found):
+		s.serveFill(w, r, found, repaired)
+	case takesStatusAsFinal(r):
 		panic(http.ErrAbortHandler)
+	default:
+		say(w, http.StatusNotFound, "damaged", "not available")
 	}
-	say(w, http.StatusNotFound, "damaged", "not available")
 }
 
-func (s *Server) logDamage(w *reply, found cache.Found, err error) {
-	s.metrics.damaged(w.stream)
-	s.log.Error("integrity: a published file cannot be served", "stream", w.stream, "path", found.Path,
+// mayFill reports whether upstream can be asked for an entry: not for documents, which a sync publishes anew.
+func (s *Server) mayFill(found cache.Found) bool {
+	return s.fills.pull != nil && (found.Kind == cache.KindItem || found.Kind == cache.KindKnown)
+}
+
+// setAside has nobody read a damaged file any more, and tells of it.
+func (s *Server) setAside(stream string, found cache.Found, err error) {
+	s.metrics.damaged(stream)
+	s.log.Error("integrity: a published file cannot be served", "stream", stream, "path", found.Path,
 		"digest", found.Digest.String(), "snapshot", found.Snapshot.String(), "reason", err)
+	if err := s.store.Doubt(found.Digest); err != nil {
+		s.log.Error("the store fails", "stream", stream, "reason", err)
+	}
+	if s.damaged != nil {
+		s.damaged(stream, found.Entry)
+	}
 }
 
 // broken answers when the store itself fails.

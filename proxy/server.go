@@ -39,6 +39,10 @@ type Options struct {
 	// fails. If nil, it is not tried.
 	Refresh func(ctx context.Context, stream string) error
 
+	// Damaged, if not nil, is told of a published file that could not be sent, which is set aside then. Files are fetched again by
+	// Pull; documents are the caller's to see to.
+	Damaged func(stream string, e cache.Entry)
+
 	// Allowed returns what clients of the forward proxy may reach beside the streams'
 	// upstreams. It is called as Streams is. If nil, there is nothing.
 	Allowed func() []Allowed
@@ -94,6 +98,7 @@ const maxHeader = 32 << 10
 type Server struct {
 	store       *cache.Store
 	streams     func() []Stream
+	damaged     func(stream string, e cache.Entry)
 	keyring     func() []byte
 	fills       *fills
 	refreshing  func(ctx context.Context, stream string) error
@@ -121,6 +126,7 @@ func New(o *Options) *Server {
 	s := &Server{
 		store:       o.Store,
 		streams:     o.Streams,
+		damaged:     o.Damaged,
 		keyring:     o.Keyring,
 		allowed:     o.Allowed,
 		dialer:      newDialer(),
