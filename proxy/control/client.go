@@ -72,11 +72,18 @@ type Screen struct {
 // is told to end too, and the status is the one with which it does. The error is
 // ErrLost when the owner ends first, ErrNobody when it takes no more work.
 func (c *Conn) Do(ctx context.Context, r Request, s Screen) (status int, err error) {
-	r.Protocol = Protocol
-	enc := json.NewEncoder(c.conn)
-	if err := enc.Encode(r); err != nil {
+	if len(r.Files) > maxFiles {
+		return 0, fmt.Errorf("cannot hand over %d files at once, more than %d", len(r.Files), maxFiles)
+	}
+	r.Protocol, r.NFiles = Protocol, len(r.Files)
+	data, err := json.Marshal(r)
+	if err != nil {
+		return 0, err
+	}
+	if err := writeRequest(c.conn, append(data, '\n'), r.Files); err != nil {
 		return 0, ErrNobody // it ended before it took the work
 	}
+	enc := json.NewEncoder(c.conn)
 	told := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(told)

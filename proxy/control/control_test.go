@@ -108,10 +108,10 @@ func TestStop(t *testing.T) {
 // any more.
 func TestClientGone(t *testing.T) {
 	dir := t.TempDir()
-	began, ended := make(chan struct{}), make(chan error, 1)
+	began, detached, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	s := listenTo(t, dir, func(ctx context.Context, r *Request, _ *Session) int {
 		if r.Detach {
-			began <- struct{}{}
+			detached <- struct{}{}
 			ended <- ctx.Err()
 			return 0
 		}
@@ -134,13 +134,12 @@ func TestClientGone(t *testing.T) {
 	if err := <-ended; !errors.Is(err, ErrGone) {
 		t.Errorf("the work ended by %v", err)
 	}
-	began = make(chan struct{})
 	c := connect(t, dir)
 	if status, err := c.Do(t.Context(), Request{Detach: true}, discard); err != nil || status != 0 {
 		t.Errorf("detached: status %d, %v", status, err)
 	}
 	c.Close()
-	<-began
+	<-detached
 	if err := <-ended; err != nil {
 		t.Errorf("the detached work was stopped: %v", err)
 	}
@@ -451,5 +450,69 @@ func answerOnce(ln *net.UnixListener, text string, listens bool) {
 	io.WriteString(conn, text)
 	if listens {
 		_ = json.NewDecoder(conn).Decode(new(Request))
+	}
+}
+
+// Files of the client's are the server's to read while the work is under way, regular ones and pipes, and closed after it; what was
+// read of them shows in the client's own, as it is one open file.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	var kept []*os.File
+	listenTo(t, dir, func(_ context.Context, r *Request, s *Session) int {
+		kept = r.Files
+		for _, f := range r.Files {
+			if _, err := io.Copy(s.Stdout(), f); err != nil {
+				fmt.Fprint(s.Stderr(), err)
+			}
+		}
+		return len(r.Files)
+	})
+	name := filepath.Join(dir, "secret")
+	if err := os.WriteFile(name, []byte("from a file, "), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	pipe, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	go func() {
+		io.WriteString(w, "from a pipe")
+		w.Close()
+	}()
+	var out strings.Builder
+	status, err := connect(t, dir).Do(t.Context(), Request{Work: json.RawMessage(`"` + zeros(1<<20) + `"`), Files: []*os.File{file, pipe}}, Screen{Stdout: &out, Stderr: &out})
+	if err != nil || status != 2 || out.String() != "from a file, from a pipe" {
+		t.Errorf("status %d, %v, %q", status, err, out.String())
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := kept[0].Stat(); err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the files stay open")
+		}
+	}
+	if _, err := connect(t, dir).Do(t.Context(), Request{Files: make([]*os.File, maxFiles+1)}, discard); err == nil || !strings.Contains(err.Error(), "more than 250") {
+		t.Errorf("too many: %v", err)
+	}
+	raw, err := dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	c := &Conn{conn: raw, dec: json.NewDecoder(raw)}
+	var greeting, answer fromServer
+	if err := c.dec.Decode(&greeting); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(raw, `{"protocol":1,"files":3}`)
+	if err := c.dec.Decode(&answer); err != nil || !strings.Contains(answer.Refused, "of 3 files that come with the request 0 arrived") {
+		t.Errorf("files that do not come: %+v, %v", answer, err)
 	}
 }

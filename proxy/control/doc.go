@@ -26,6 +26,9 @@
 // there is something for it, stops its work too, unless the request says detach: then the server answers {"status":0} as soon as it has
 // begun, and nothing but the end of the owner stops it.
 //
+// A request may come with open files of the client's ("files": how many), which the kernel passes on: so a daemon reads from a
+// disk that it cannot see, or from the client's standard input, and no byte takes a way round.
+//
 // # Who may connect
 //
 // The user to whom the store's directory belongs, and root: the kernel says who

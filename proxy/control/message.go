@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 )
 
 // Protocol is the version of the protocol. It changes whenever an older peer
@@ -41,6 +42,11 @@ type Request struct {
 	Command  string          `json:"command"` // the words of the command, such as "mirror sync"
 	Detach   bool            `json:"detach,omitempty"`
 	Work     json.RawMessage `json:"work"`
+
+	// Files are open files of the client's, up to 250, from which the work reads. Those that a server gets are closed when the work
+	// has ended.
+	Files  []*os.File `json:"-"`
+	NFiles int        `json:"files,omitempty"` // set by Do
 }
 
 // fromServer is a message to the client; one of its fields is set.

@@ -194,7 +194,9 @@ func (s *Server) serve(conn *net.UnixConn) {
 		return
 	}
 	defer context.AfterFunc(s.ctx, func() { conn.SetReadDeadline(time.Now()) })()
-	bounded := &io.LimitedReader{R: conn, N: maxRequest}
+	in := &receiver{conn: conn}
+	defer in.close()
+	bounded := &io.LimitedReader{R: in, N: maxRequest}
 	dec := json.NewDecoder(bounded)
 	r := new(Request)
 	err = dec.Decode(r)
@@ -211,6 +213,10 @@ func (s *Server) serve(conn *net.UnixConn) {
 	}
 	if r.Protocol != Protocol {
 		enc.Encode(fromServer{Refused: fmt.Sprintf("it is oxbow %s and does not understand oxbow %s: restart it", s.opts.Owner.Version, r.Version)})
+		return
+	}
+	if r.Files = in.received(); len(r.Files) != r.NFiles {
+		enc.Encode(fromServer{Refused: fmt.Sprintf("of %d files that come with the request %d arrived: it has too many open", r.NFiles, len(r.Files))})
 		return
 	}
 	conn.SetDeadline(time.Time{})
