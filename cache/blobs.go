@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 )
 
@@ -184,7 +185,11 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 		err = ErrCorrupt
 	}
 	if err != nil {
-		s.log.Warn("a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d, "reason", err)
+		level := slog.LevelWarn
+		if s.isDoubted(d) { // that is known
+			level = slog.LevelInfo
+		}
+		s.log.Log(ctx, level, "a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d.String(), "reason", err)
 		return 0, false, nil
 	}
 	s.landing.RLock()

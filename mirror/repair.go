@@ -148,7 +148,7 @@ func (r *repair) mend(ctx context.Context, hurt map[cache.Digest]bool, due map[s
 	}
 	for d := range reasons {
 		for _, n := range named[d] {
-			if n.current {
+			if n.current && n.Kind != cache.KindItem {
 				due[n.stream] = true
 			}
 		}

@@ -43,6 +43,8 @@ type Metrics struct {
 	pulled  *prometheus.CounterVec
 
 	swept, sweptBytes prometheus.Counter
+	scrubbed          prometheus.Counter
+	faults            prometheus.Gauge
 
 	forwarded *prometheus.CounterVec
 	tunnelled prometheus.Gauge
@@ -65,6 +67,8 @@ func NewMetrics(version string) *Metrics {
 	m.makeForward()
 	m.makeSyncs()
 	m.swept = m.counters("swept_items_total", "Snapshots, files and unfinished downloads that sweeps of the server removed.").WithLabelValues()
+	m.scrubbed = m.counters("scrubbed_bytes_total", "What scrubs of the server read of the store.").WithLabelValues()
+	m.faults = m.gauge("store_faults", "Faults that the last check, scrub or repair left in the store (`oxbow store check --repair` says which).")
 	m.sweptBytes = m.counters("swept_bytes_total", "What these took on disk.").WithLabelValues()
 	m.commands = m.counters("control_commands_total", "Commands that came over the control socket, by name and by the status of the answer.", "command", "status")
 	m.registry.MustRegister(
@@ -180,6 +184,9 @@ func (m *Metrics) connected(n float64) {
 	}
 }
 
+// Damaged counts a fault of what is published that was found otherwise than by a request.
+func (m *Metrics) Damaged(stream string) { m.damaged(stream) }
+
 func (m *Metrics) damaged(stream string) {
 	if m != nil {
 		m.integrity.WithLabelValues(m.stream(stream)).Inc()
@@ -210,6 +217,20 @@ func (m *Metrics) Swept(items int, bytes int64) {
 	if m != nil {
 		m.swept.Add(float64(items))
 		m.sweptBytes.Add(float64(bytes))
+	}
+}
+
+// Scrubbed counts what a scrub read.
+func (m *Metrics) Scrubbed(bytes int64) {
+	if m != nil {
+		m.scrubbed.Add(float64(bytes))
+	}
+}
+
+// Faults says how many faults the store has, as far as is known.
+func (m *Metrics) Faults(n int) {
+	if m != nil {
+		m.faults.Set(float64(n))
 	}
 }
 

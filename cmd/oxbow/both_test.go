@@ -92,5 +92,9 @@ var bothSteps = []struct {
 	{args: []string{"store", "rebuild"}},
 	{args: []string{"store", "check"}},
 	{args: []string{"store", "check", "--deep", "--json"}},
+	{args: []string{"store", "check", "--sample", "100"}},
 	{change: (*side).damage, args: []string{"store", "check", "--deep"}, status: exitFailed},
+	{args: []string{"store", "check", "--repair", "--from", "DIR"}},
+	{change: (*side).damage, args: []string{"store", "check", "--repair", "--json"}},
+	{args: []string{"store", "check", "--repair"}},
 }

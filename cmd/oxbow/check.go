@@ -3,10 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
+	"oxbow/mirror"
 )
 
 func storeCheckCommand() *cli.Command {
@@ -15,6 +21,9 @@ func storeCheckCommand() *cli.Command {
 		Usage: "compare what is on disk with what the snapshots promise",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "deep", Usage: "prove every file by its SHA-256, not by the fingerprint taken when it came"},
+			&cli.StringFlag{Name: "sample", Usage: "read `P%` of the files only, other ones each time; all are looked for"},
+			&cli.BoolFlag{Name: "repair", Usage: "fetch what is damaged or missing again, and make the index anew if it is wrong"},
+			&cli.StringFlag{Name: "from", Usage: "with --repair, look for what upstream does not have in the files below `DIR`, whatever their names"},
 			jsonFlag(), detachFlag(),
 		},
 		Action: storeCheck,
@@ -24,13 +33,24 @@ func storeCheckCommand() *cli.Command {
 // checkView is what `store check --json` prints.
 type checkView struct {
 	Deep      bool          `json:"deep"`
+	Sample    float64       `json:"sample,omitempty"` // percent of the blobs that were to be read; all if absent
 	Snapshots int           `json:"snapshots"`
-	Blobs     int           `json:"blobs"`
-	Bytes     int64         `json:"bytes"`
+	Of        int           `json:"of"`    // blobs that there are
+	Blobs     int           `json:"blobs"` // read
+	Bytes     int64         `json:"bytes"` // read
 	Faults    []problemView `json:"faults"`
 	Notes     []problemView `json:"notes"` // no faults
+	Repair    *repairView   `json:"repair,omitempty"`
 }
 
+type repairView struct {
+	Mended  []mirror.Mended `json:"mended"`
+	Left    []mirror.Left   `json:"left"`
+	Faults  []problemView   `json:"faults"` // left, besides blobs
+	Reasons []string        `json:"reasons"`
+}
+
+// A problemView is a [cache.Problem].
 type problemView struct {
 	Kind     cache.ProblemKind `json:"kind"`
 	Digest   string            `json:"digest,omitempty"`
@@ -41,6 +61,12 @@ type problemView struct {
 	Others   int               `json:"others,omitempty"`
 	Detail   string            `json:"detail,omitempty"`
 	Remedy   string            `json:"remedy,omitempty"`
+}
+
+// String is that of the problem.
+func (v problemView) String() string {
+	snapshot, _ := cache.ParseDigest(v.Snapshot) // zero if there is none
+	return cache.Problem{Kind: v.Kind, File: v.File, Stream: v.Stream, Snapshot: snapshot, Path: v.Path, Others: v.Others, Detail: v.Detail, Remedy: v.Remedy}.String()
 }
 
 func viewProblems(all []cache.Problem) []problemView {
@@ -62,40 +88,135 @@ func storeCheck(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	return perform(c, &checkWork{Deep: c.Bool("deep"), JSON: c.Bool("json")}, cache.Open)
+	w := &checkWork{Deep: c.Bool("deep"), Repair: c.Bool("repair"), JSON: c.Bool("json")}
+	if sample := c.String("sample"); c.IsSet("sample") {
+		percent, err := strconv.ParseFloat(strings.TrimSuffix(sample, "%"), 64)
+		if err != nil || !(percent > 0 && percent <= 100) {
+			return usagef(c, "--sample is %q; want a percentage above 0 and up to 100, as in 5%%", sample)
+		}
+		w.Part = cache.Part{From: rand.Float64(), Share: percent / 100}
+	}
+	if !c.IsSet("from") {
+		return perform(c, w, cache.Open)
+	}
+	switch {
+	case !w.Repair:
+		return usagef(c, "--from says where to take files from, which only --repair does")
+	case c.Bool("detach"):
+		return usagef(c, "--from needs this command to stay: leave --detach out")
+	}
+	return repairFrom(c, w, c.String("from"))
 }
 
-type checkWork struct{ Deep, JSON bool }
+// A checkWork checks, and repairs if that is wanted; or it takes in contents that the command has found.
+type checkWork struct {
+	Deep, Repair, JSON bool
+	Part               cache.Part
+	Take               []content `json:",omitempty"` // of the files, in order; if any, there is no check
+	Left               int       `json:",omitempty"` // with Take: how many faults there are before
+
+	files []*os.File
+}
+
+func (w *checkWork) opened() []*os.File { return w.files }
+
+func (w *checkWork) hand(files []*os.File) error {
+	if len(files) != len(w.Take) {
+		return fmt.Errorf("%d files came for %d contents", len(files), len(w.Take))
+	}
+	w.files = files
+	return nil
+}
 
 func (w *checkWork) do(ctx context.Context, o *owner, out *screen) error {
-	r, err := o.store.Check(ctx, cache.CheckOptions{Deep: w.Deep})
+	if len(w.Take) > 0 {
+		return w.take(ctx, o, out)
+	}
+	r, err := o.store.Check(ctx, cache.CheckOptions{Deep: w.Deep, Part: w.Part})
 	if err != nil {
 		return err
 	}
-	if w.JSON {
-		v := checkView{r.Deep, r.Snapshots, r.Blobs, r.Bytes, viewProblems(r.Problems), viewProblems(r.Notes)}
-		if err := printJSON(out.stdout, v); err != nil {
+	v := &checkView{r.Deep, 100 * w.Part.Share, r.Snapshots, r.Of, r.Blobs, r.Bytes, viewProblems(r.Problems), viewProblems(r.Notes), nil}
+	if !w.JSON {
+		v.showFound(out.stdout)
+	}
+	if w.Repair {
+		res, err := o.mirror.Repair(ctx, r, mirror.RepairOptions{Mended: func(m mirror.Mended) {
+			if !w.JSON {
+				printLine(out.stdout, "repaired: %v", m)
+			}
+		}})
+		if err != nil {
 			return err
 		}
-		return verdict(r)
+		v.Repair = &repairView{append([]mirror.Mended{}, res.Mended...), append([]mirror.Left{}, res.Left...), viewProblems(res.Faults), append([]string{}, res.Reasons...)}
 	}
-	for _, p := range r.Problems {
-		printLine(out.stdout, "fault: %v", p)
+	o.foundFaults(v.left())
+	if w.JSON {
+		err = printJSON(out.stdout, v)
+	} else {
+		err = v.showEnd(out.stdout)
 	}
-	for _, p := range r.Notes {
-		printLine(out.stdout, "note: %v", p)
-	}
-	_, err = fmt.Fprintf(out.stdout, "checked %s, %s, %s: %s\n", counted(r.Snapshots, "snapshot"), counted(r.Blobs, "blob"), iec(r.Bytes), counted(len(r.Problems), "fault"))
 	if err != nil {
 		return err
 	}
-	return verdict(r)
+	return v.verdict()
+}
+
+// showFound prints what the check found.
+func (v *checkView) showFound(w io.Writer) {
+	for _, p := range v.Faults {
+		printLine(w, "fault: %v", p)
+	}
+	for _, p := range v.Notes {
+		printLine(w, "note: %v", p)
+	}
+}
+
+// showEnd prints what is left, and the sum.
+func (v *checkView) showEnd(w io.Writer) error {
+	if r := v.Repair; r != nil {
+		for _, reason := range r.Reasons {
+			printLine(w, "note: %s", reason)
+		}
+		for _, l := range r.Left {
+			printLine(w, "not repaired: %.12s, %s: %s; it hurts", l.Digest, iec(l.Size), l.Reason)
+			for _, h := range l.Hurts {
+				printLine(w, "  %v", h)
+			}
+		}
+		for _, p := range r.Faults {
+			printLine(w, "not repaired: %v", p)
+		}
+	}
+	blobs := counted(v.Blobs, "blob")
+	if v.Sample > 0 {
+		blobs = fmt.Sprintf("%d of %s", v.Blobs, counted(v.Of, "blob"))
+	}
+	sum := fmt.Sprintf("checked %s, %s, %s: %s", counted(v.Snapshots, "snapshot"), blobs, iec(v.Bytes), counted(len(v.Faults), "fault"))
+	if v.Repair != nil {
+		sum += fmt.Sprintf("; repaired %s, left %s", counted(len(v.Repair.Mended), "blob"), counted(v.left(), "fault"))
+	}
+	_, err := fmt.Fprintln(w, sum)
+	return err
+}
+
+// left returns how many faults are left.
+func (v *checkView) left() int {
+	if v.Repair == nil {
+		return len(v.Faults)
+	}
+	return len(v.Repair.Left) + len(v.Repair.Faults)
 }
 
 // verdict is the error of a check that printed what it found.
-func verdict(r *cache.Report) error {
-	if r.OK() {
+func (v *checkView) verdict() error {
+	if v.left() == 0 {
 		return nil
 	}
-	return fmt.Errorf("the store has %s", counted(len(r.Problems), "fault"))
+	err := fmt.Errorf("the store has %s", counted(v.left(), "fault"))
+	if v.Repair != nil && len(v.Repair.Left) > 0 {
+		return &hinted{err, "`oxbow store check --repair --from DIR` takes what is left from a copy of the images"}
+	}
+	return err
 }

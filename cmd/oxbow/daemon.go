@@ -46,6 +46,7 @@ type daemon struct {
 	site        atomic.Pointer[site.Site] // in force
 	served      atomic.Pointer[[]proxy.Stream]
 	reloadNotes atomic.Pointer[[]string] // what the last reload could not do
+	health      health
 
 	mu        sync.Mutex       // guards the rest: one refresh at a time
 	announced map[string]error // what the log has told of streams: nil, that they are served
@@ -73,6 +74,8 @@ func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
 		}
 		d.refresh()
 	}
+	d.health.republished = map[string]time.Time{}
+	o.faults = d.noteFaults
 	o.commanded = func(command string, status int) {
 		d.front.metrics.Command(command, status)
 		d.refresh()
@@ -229,6 +232,7 @@ func (d *daemon) run(ctx context.Context) error {
 		Keyring:     d.keyring,
 		Pull:        d.o.mirror.Pull,
 		Refresh:     d.o.mirror.Refresh,
+		Damaged:     d.damaged,
 		Allowed:     func() []proxy.Allowed { return d.site.Load().Serve.Forward.Allow },
 		Certificate: d.front.certificate,
 		Tokens:      d.front.tokens,
@@ -294,7 +298,7 @@ func (d *daemon) alive() {
 }
 
 // notes says what an operator should know beside the state of the streams.
-func (d *daemon) notes() []string { return *d.reloadNotes.Load() }
+func (d *daemon) notes() []string { return slices.Concat(*d.reloadNotes.Load(), d.health.note()) }
 
 // logEvery is how often a long sync is heard of in the log.
 const logEvery = time.Minute

@@ -26,10 +26,11 @@ type owner struct {
 	client  *mirror.Client
 	control *control.Server // nil: nobody else can ask
 
-	// What happens is told to who has the store for long. Both are set before
+	// What happens is told to who has the store for long. They are set before
 	// listen, if at all.
 	synced    func(mirror.Event)
 	commanded func(command string, status int)
+	faults    func(left int) // that a check or a repair has left
 }
 
 // errEnding is the cause with which works end that an owner did for others.
@@ -123,6 +124,13 @@ func (o *owner) once(ctx context.Context, w work, out *console, stdout io.Writer
 	_ = o.control.Finish(ctx) // told to end: what is left is ended by close
 	reminder.Stop()
 	return errors.Join(err, o.close())
+}
+
+// foundFaults tells how many faults of the store are left.
+func (o *owner) foundFaults(left int) {
+	if o.faults != nil {
+		o.faults(left)
+	}
 }
 
 // handle does the work of another process.

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// tidyEvery is how often a server sweeps. The first time is tidyFirst after its start,
+// tidyEvery is how often a server sweeps its store, and scrubs a part of it. The first time is tidyFirst after its start,
 // when the syncs that were due are done, as a rule.
 const (
 	tidyEvery = 24 * time.Hour
 	tidyFirst = time.Hour
 )
 
-// tidy sweeps the store now and then, until ctx ends.
+// tidy sweeps and scrubs the store now and then, until ctx ends.
 func (d *daemon) tidy(ctx context.Context) {
 	next := time.NewTimer(tidyFirst)
 	defer next.Stop()
@@ -23,6 +23,7 @@ func (d *daemon) tidy(ctx context.Context) {
 			return
 		}
 		d.sweep(ctx)
+		d.scrub(ctx)
 		next.Reset(tidyEvery)
 	}
 }
@@ -30,13 +31,15 @@ func (d *daemon) tidy(ctx context.Context) {
 // sweep removes what nothing needs any more, and logs what that was.
 func (d *daemon) sweep(ctx context.Context) {
 	plan, err := d.o.mirror.PlanSweep(ctx)
-	if err == nil && len(plan.Items) > 0 {
+	if err == nil {
 		for _, i := range plan.Items {
 			d.log.Info("sweeping", "item", i.String())
 		}
 		res, failed := plan.Execute(ctx)
 		d.front.metrics.Swept(res.Removed, res.Bytes)
-		d.log.Info("swept", "removed", res.Removed, "spared", res.Spared, "bytes", res.Bytes)
+		if len(plan.Items) > 0 {
+			d.log.Info("swept", "removed", res.Removed, "spared", res.Spared, "bytes", res.Bytes)
+		}
 		err = failed
 	}
 	if err != nil && ctx.Err() == nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -40,6 +41,13 @@ var works = map[string]func() work{
 	"key import":        func() work { return new(importWork) },
 }
 
+// A fileWork reads from open files of the command, which travel beside it.
+type fileWork interface {
+	work
+	opened() []*os.File
+	hand([]*os.File) error // those that came with it
+}
+
 // readWork returns the work of a request. A field that is not known here is one
 // that a newer program wants obeyed.
 func readWork(r *control.Request) (work, error) {
@@ -52,6 +60,9 @@ func readWork(r *control.Request) (work, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(w); err != nil {
 		return nil, fmt.Errorf("oxbow %s has the store and does not understand oxbow %s: restart it: %v", programVersion(), r.Version, err)
+	}
+	if f, ok := w.(fileWork); ok {
+		return w, f.hand(r.Files)
 	}
 	return w, nil
 }
@@ -70,7 +81,10 @@ func detachFlag() cli.Flag {
 
 // perform has the owner of the store do a work or, where there is none, becomes
 // it: what is printed and the exit status are the same.
-func perform(c *cli.Context, w work, open opening) error {
+func perform(c *cli.Context, w work, open opening) error { return performOn(c, w, open, c.App.Writer) }
+
+// performOn is perform with another standard output.
+func performOn(c *cli.Context, w work, open opening, stdout io.Writer) error {
 	p, err := placeOf(c)
 	if err != nil {
 		return err
@@ -81,7 +95,7 @@ func perform(c *cli.Context, w work, open opening) error {
 	}
 	out := newConsole(c.App.ErrWriter)
 	for queue := (queue{w: out}); ; {
-		err := ask(c, p.dir, w, out)
+		err := ask(c, p.dir, w, out, stdout)
 		if !errors.Is(err, control.ErrNobody) {
 			return err
 		}
@@ -98,13 +112,13 @@ func perform(c *cli.Context, w work, open opening) error {
 		if err != nil {
 			return noStore(p.dir, err)
 		}
-		return o.once(c.Context, w, out, c.App.Writer)
+		return o.once(c.Context, w, out, stdout)
 	}
 }
 
 // ask has the owner of the store in dir do a work; the error is
 // control.ErrNobody where there is none.
-func ask(c *cli.Context, dir string, w work, out *console) error {
+func ask(c *cli.Context, dir string, w work, out *console, stdout io.Writer) error {
 	conn, err := control.Dial(dir)
 	if err != nil {
 		return err
@@ -115,8 +129,11 @@ func ask(c *cli.Context, dir string, w work, out *console) error {
 		return err
 	}
 	r := control.Request{Version: programVersion(), Command: strings.TrimPrefix(c.Command.HelpName, "oxbow "), Detach: c.Bool("detach"), Work: data}
+	if f, ok := w.(fileWork); ok {
+		r.Files = f.opened()
+	}
 	defer out.end()
-	status, err := conn.Do(c.Context, r, control.Screen{Stdout: c.App.Writer, Stderr: out, Progress: func(data json.RawMessage) {
+	status, err := conn.Do(c.Context, r, control.Screen{Stdout: stdout, Stderr: out, Progress: func(data json.RawMessage) {
 		var p *mirror.Progress
 		if json.Unmarshal(data, &p) == nil {
 			out.show(p)

@@ -27,6 +27,7 @@ type EffectiveStore struct {
 	Path       string `json:"path"`
 	CacheLimit int64  `json:"cache_limit"` // bytes; 0 is none
 	Reserve    int64  `json:"reserve"`     // bytes; 0 is none
+	Scrub      string `json:"scrub"`       // 0s: never
 }
 
 // EffectiveServe is the part `serve` of the file.
@@ -86,6 +87,7 @@ func (s *Site) Effective() Effective {
 	e.Store.Path = cmp.Or(s.Store.Path, DefaultStore)
 	e.Store.CacheLimit = max(cmp.Or(s.Store.CacheLimit, cache.DefaultCacheLimit), 0)
 	e.Store.Reserve = max(cmp.Or(s.Store.Reserve, cache.DefaultReserve), 0)
+	e.Store.Scrub = mirror.DurationText(max(cmp.Or(s.Store.Scrub, DefaultScrub), 0))
 	e.Serve.Listen = cmp.Or(s.Serve.Listen, DefaultListen)
 	e.Serve.TLS.Cert, e.Serve.TLS.Key = s.Serve.TLS.Cert, s.Serve.TLS.Key
 	e.Serve.TokenFile, e.Serve.OnFailure = s.Serve.TokenFile, s.Serve.OnFailure
@@ -150,6 +152,7 @@ func (s *Site) Render() []byte {
 	line("  path: %s", yamlText(e.Store.Path))
 	line("  cache_limit: %s", sizeText(e.Store.CacheLimit))
 	line("  reserve: %s", sizeText(e.Store.Reserve))
+	line("  scrub: %s", e.Store.Scrub)
 	line("serve:")
 	line("  listen: %s", yamlText(e.Serve.Listen))
 	line("  tls: {cert: %s, key: %s}", yamlText(e.Serve.TLS.Cert), yamlText(e.Serve.TLS.Key))

@@ -298,7 +298,7 @@ func knownKeys(t *testing.T) []string {
 // What is rendered says the same when it is read again, and renders the same.
 func TestRender(t *testing.T) {
 	for _, text := range []string{
-		"", string(Example()), plain, "store: {cache_limit: 0}", "store: {cache_limit: 1500000001}",
+		"", string(Example()), plain, "store: {cache_limit: 0}", "store: {cache_limit: 1500000001}", "store: {scrub: 0s}", "store: {scrub: 1w}",
 		"serve: {forward_proxy: {listen: ':3128', allow: ['archive.ubuntu.com:80', http://a/b/]}}",
 		"store: {path: /a b, reserve: 0}\nserve: {listen: ':1', on_failure: \"a: 'b' \\\"c\\\" # \\\\ \\t\\n é\"}",
 		"store: {path: x, reserve: 1500000001}\n" + plain + "    limit: 1500kB\n    sync: {at: 03:15, jitter: 90s}\n    maas: 3.8\n    kind: plain\n    bootloaders: false\n    also: []\n    allow_unsigned: true\n",

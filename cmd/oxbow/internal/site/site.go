@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"oxbow/mirror"
 	"oxbow/proxy"
@@ -30,6 +31,8 @@ const (
 	DefaultStore = "/var/lib/oxbow"
 	// DefaultListen is where connections are accepted if nothing else is said.
 	DefaultListen = ":8080"
+	// DefaultScrub is the time in which a server reads all of the store once, if nothing else is said.
+	DefaultScrub = 30 * 24 * time.Hour
 )
 
 // maxFile bounds a configuration file in bytes.
@@ -52,6 +55,9 @@ type Store struct {
 	Path       string // absolute; "" is not said
 	Reserve    int64  // bytes, as cache.Options has it: 0 is not said, -1 is none
 	CacheLimit int64  // bytes of what is pulled through, as cache.Options has it: 0 is not said, -1 is none
+
+	// Scrub is the time in which a server reads all of the store once: 0 is not said, -1 is never.
+	Scrub time.Duration
 }
 
 // Serve says how the streams are served.
@@ -152,7 +158,7 @@ func (r *reader) site(s *Site, v value) {
 }
 
 func (r *reader) store(v value) Store {
-	m := r.mapping(v, "path", "cache_limit", "reserve")
+	m := r.mapping(v, "path", "cache_limit", "reserve", "scrub")
 	var s Store
 	s.Path = r.fileName(m["path"], DefaultStore)
 	if n, ok := r.size(m["reserve"], "2GiB"); ok {
@@ -163,6 +169,11 @@ func (r *reader) store(v value) Store {
 	if n, ok := r.size(m["cache_limit"], "50GiB"); ok {
 		if s.CacheLimit = n; n == 0 {
 			s.CacheLimit = -1
+		}
+	}
+	if d, ok := r.duration(m["scrub"], 0, "30d"); ok {
+		if s.Scrub = d; d == 0 {
+			s.Scrub = -1
 		}
 	}
 	return s

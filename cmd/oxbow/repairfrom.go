@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+)
+
+// A content is what a blob should be.
+type content struct {
+	Digest cache.Digest
+	Size   int64
+}
+
+// takeAtOnce bounds the files that are handed to the owner of the store at once.
+const takeAtOnce = 200
+
+// repairFrom repairs, and takes what is left from the files below dir. It is this process that looks there: the owner of the store
+// may have no right to, or see another /media.
+func repairFrom(c *cli.Context, w *checkWork, dir string) error {
+	if info, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("cannot repair from a directory: %w", err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("cannot repair from %s: it is not a directory", dir)
+	}
+	inJSON := w.JSON
+	w.JSON = true
+	var v checkView
+	err := performFor(c, w, &v)
+	if v.Repair == nil {
+		return err // said already
+	}
+	if err := v.takeFrom(c, dir); err != nil {
+		return err
+	}
+	if inJSON {
+		err = printJSON(c.App.Writer, &v)
+	} else {
+		v.showFound(c.App.Writer)
+		for _, m := range v.Repair.Mended {
+			printLine(c.App.Writer, "repaired: %v", m)
+		}
+		err = v.showEnd(c.App.Writer)
+	}
+	if err != nil {
+		return err
+	}
+	return v.verdict()
+}
+
+// performFor has a work done that prints JSON, and reads that.
+func performFor(c *cli.Context, w work, v any) error {
+	var printed bytes.Buffer
+	err := performOn(c, w, cache.Open, &printed)
+	if printed.Len() == 0 {
+		return err
+	}
+	if failed := json.Unmarshal(printed.Bytes(), v); failed != nil {
+		return fmt.Errorf("the owner of the store says something else than it should: %w", failed)
+	}
+	return err
+}
+
+// takeFrom hands over what is found of the blobs that are left.
+func (v *checkView) takeFrom(c *cli.Context, dir string) error {
+	wanted := map[content]mirror.Left{}
+	sizes := map[int64]bool{}
+	for _, l := range v.Repair.Left {
+		d, err := cache.ParseDigest(l.Digest)
+		if err != nil {
+			return err
+		}
+		wanted[content{d, l.Size}], sizes[l.Size] = l, true
+	}
+	var batch []found
+	flush := func() error {
+		err := v.take(c, batch)
+		for _, f := range batch {
+			f.file.Close()
+		}
+		batch = nil
+		return err
+	}
+	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			printLine(c.App.ErrWriter, "oxbow: passed over: %v", err)
+			return nil
+		}
+		info, err := e.Info()
+		if err != nil || !e.Type().IsRegular() || !sizes[info.Size()] {
+			return nil
+		}
+		f, err := openContent(c.Context, name)
+		if c.Context.Err() != nil {
+			return context.Cause(c.Context)
+		}
+		if err != nil {
+			printLine(c.App.ErrWriter, "oxbow: passed over: %v", err)
+			return nil
+		}
+		if _, ok := wanted[f.content]; !ok {
+			return f.file.Close()
+		}
+		delete(wanted, f.content)
+		if batch = append(batch, f); len(batch) < takeAtOnce {
+			return nil
+		}
+		return flush()
+	})
+	if flushed := flush(); err == nil {
+		err = flushed
+	}
+	return err
+}
+
+// A found is a file of a content that is wanted.
+type found struct {
+	content
+	name string
+	file *os.File // at its beginning
+}
+
+// openContent opens a file and tells its content.
+func openContent(ctx context.Context, name string) (found, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return found{}, err
+	}
+	h := sha256.New()
+	n, err := io.Copy(h, &interrupted{ctx, file})
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		file.Close()
+		return found{}, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return found{content{cache.Digest(h.Sum(nil)), n}, name, file}, nil
+}
+
+// An interrupted reader ends with its context.
+type interrupted struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *interrupted) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(p)
+}
+
+// take hands files to the owner of the store, and moves what it took from what is left to what is mended.
+func (v *checkView) take(c *cli.Context, batch []found) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	w := &checkWork{Left: v.left()}
+	names := map[string]string{}
+	for _, f := range batch {
+		w.Take, w.files = append(w.Take, f.content), append(w.files, f.file)
+		names[f.Digest.String()] = f.name
+	}
+	var results []takenView
+	if err := performFor(c, w, &results); len(results) == 0 {
+		return err
+	}
+	for _, r := range results {
+		v.Repair.settle(r, names[r.Digest])
+	}
+	return nil
+}
+
+// settle notes what became of a file that was handed over.
+func (v *repairView) settle(r takenView, name string) {
+	var left []mirror.Left
+	for _, l := range v.Left {
+		switch {
+		case l.Digest != r.Digest:
+			left = append(left, l)
+		case r.Error != "":
+			l.Reason += fmt.Sprintf("; and %s could not be taken in: %s", name, r.Error)
+			left = append(left, l)
+		default:
+			v.Mended = append(v.Mended, mirror.Mended{Digest: l.Digest, Size: l.Size, Stream: l.Hurts[0].Stream, Path: l.Hurts[0].Path, How: "taken from " + name})
+		}
+	}
+	v.Left = append([]mirror.Left{}, left...)
+}
+
+// A takenView is what became of a file that was handed over.
+type takenView struct {
+	Digest string `json:"digest"`
+	Error  string `json:"error,omitempty"`
+}
+
+// take takes in the files that came with the work. What they are is proven here.
+func (w *checkWork) take(ctx context.Context, o *owner, out *screen) error {
+	results := make([]takenView, len(w.Take))
+	left := w.Left
+	for i, want := range w.Take {
+		results[i].Digest = want.Digest.String()
+		_, err := o.store.Take(ctx, cache.Want{SHA256: want.Digest, Size: want.Size}, w.files[i])
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil && !errors.Is(err, cache.ErrExists) {
+			results[i].Error = err.Error()
+			continue
+		}
+		left--
+	}
+	if err := o.store.Flush(ctx); err != nil {
+		return err
+	}
+	o.foundFaults(left)
+	return printJSON(out.stdout, results)
+}

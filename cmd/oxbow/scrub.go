@@ -1,0 +1,125 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/cmd/oxbow/internal/site"
+	"oxbow/mirror"
+)
+
+// scrub reads the next part of the store, so that all of it is read once in the time that the configuration says, and repairs what
+// it finds. It does what `store check --repair` does.
+func (d *daemon) scrub(ctx context.Context) {
+	every := cmp.Or(d.site.Load().Store.Scrub, site.DefaultScrub)
+	if every < 0 {
+		return
+	}
+	part := cache.Part{From: d.scrubbed(), Share: min(float64(tidyEvery)/float64(every), 1)}
+	report, err := d.o.store.Check(ctx, cache.CheckOptions{Part: part})
+	if err != nil {
+		if ctx.Err() == nil {
+			d.log.Error("cannot scrub the store", "reason", err)
+		}
+		return
+	}
+	d.log.Info("scrubbed", "files", report.Blobs, "bytes", report.Bytes, "faults", len(report.Problems))
+	d.front.metrics.Scrubbed(report.Bytes)
+	if left, err := d.repair(ctx, report); err == nil {
+		d.noteFaults(left)
+		d.setScrubbed(part)
+	} else if ctx.Err() == nil {
+		d.log.Error("cannot repair the store", "reason", err)
+	}
+}
+
+// repair repairs what a scrub found, logs that, and returns how many faults are left.
+func (d *daemon) repair(ctx context.Context, report *cache.Report) (left int, err error) {
+	if report.OK() {
+		return 0, nil
+	}
+	for _, p := range report.Problems {
+		d.log.Error("integrity: the store has a fault", "fault", p.String())
+		d.front.metrics.Damaged(p.Stream)
+	}
+	res, err := d.o.mirror.Repair(ctx, report, mirror.RepairOptions{Mended: func(m mirror.Mended) {
+		d.log.Info("repaired", "stream", m.Stream, "path", m.Path, "digest", m.Digest, "how", m.How)
+	}})
+	if err != nil {
+		return 0, err
+	}
+	for _, reason := range res.Reasons {
+		d.log.Warn(reason)
+	}
+	for _, l := range res.Left {
+		d.log.Error("not repaired", "digest", l.Digest, "reason", l.Reason, "hurts", fmt.Sprint(l.Hurts))
+	}
+	return len(res.Left) + len(res.Faults), nil
+}
+
+// scrubNote is the name of the note that says where the next part begins. Without it a scrub begins anew.
+const scrubNote = "scrubbed"
+
+func (d *daemon) scrubbed() float64 {
+	note, err := d.o.store.Note(scrubNote)
+	if err != nil || len(note) != 8 {
+		return 0
+	}
+	return max(0, min(math.Float64frombits(binary.BigEndian.Uint64(note)), 1)) // NaN is 0 here
+}
+
+func (d *daemon) setScrubbed(part cache.Part) {
+	next := math.Mod(part.From+part.Share, 1)
+	if err := d.o.store.SetNote(scrubNote, binary.BigEndian.AppendUint64(nil, math.Float64bits(next))); err != nil {
+		d.log.Warn("cannot note how far the store was scrubbed", "reason", err)
+	}
+}
+
+// A health is what the last check, scrub or repair left.
+type health struct {
+	mu     sync.Mutex // guards the rest
+	faults int
+	at     time.Time
+
+	republished map[string]time.Time // when a stream was last told to be published anew
+}
+
+// noteFaults notes how many faults a check or a repair has left.
+func (d *daemon) noteFaults(left int) {
+	d.health.mu.Lock()
+	d.health.faults, d.health.at = left, time.Now()
+	d.health.mu.Unlock()
+	d.front.metrics.Faults(left)
+}
+
+// note says what is left, for readiness.
+func (h *health) note() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.faults == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the store has %s, as of %s: `oxbow store check --repair` says which", counted(h.faults, "fault"), h.at.UTC().Format(time.RFC3339))}
+}
+
+// republishEvery bounds how often requests for a damaged document have a stream synced.
+const republishEvery = time.Minute
+
+// damaged has a stream synced of which a document could not be served: what is published then is whole.
+func (d *daemon) damaged(stream string, e cache.Entry) {
+	if e.Kind == cache.KindItem || e.Kind == cache.KindKnown {
+		return // it is fetched already
+	}
+	d.health.mu.Lock()
+	defer d.health.mu.Unlock()
+	if now := time.Now(); now.Sub(d.health.republished[stream]) >= republishEvery {
+		d.health.republished[stream] = now
+		d.scheduler.Due(stream)
+	}
+}
