@@ -15,6 +15,9 @@ func (p *planner) carry(l *streams.Products) {
 	}
 	wanted := map[*list]*streams.Products{} // of each voucher, since the selection may have changed
 	for _, prod := range before.Products {
+		if slices.Contains(p.s.dropped, prod.Name) && !p.offered[prod.Name] {
+			continue
+		}
 		for _, v := range prod.Versions {
 			id := versionID{l.ContentID, prod.Name, v.Name}
 			if _, gone := p.lost[id]; gone || l.Version(id.product, id.version) != nil || !p.stays(l, id) {

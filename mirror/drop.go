@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -70,4 +71,63 @@ func (m *Mirror) forget(name string) error {
 		return nil
 	}
 	return m.store.RemoveState(name)
+}
+
+// DroppedProduct says what goes with a product.
+type DroppedProduct struct {
+	Stream   string   `json:"stream"`
+	Product  string   `json:"product"`
+	Versions []string `json:"versions"`
+}
+
+// ErrNoProduct: a stream publishes no product of that name.
+var ErrNoProduct = errors.New("no such product is published")
+
+// DropProductPlan says what DropProduct would have go.
+func (m *Mirror) DropProductPlan(_ context.Context, name, product string) (*DroppedProduct, error) {
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return nil, err
+	}
+	if st.Stream.all() {
+		return nil, fmt.Errorf("cannot drop %s: stream %s passes on all that upstream lists, and nothing else", product, name)
+	}
+	snap, err := m.store.Current(name)
+	if err != nil {
+		return nil, err
+	}
+	man, err := m.store.Manifest(name, snap.ID)
+	if err != nil {
+		return nil, err
+	}
+	lists, err := ReadLists(m.store.Files(), man)
+	if err != nil {
+		return nil, err
+	}
+	d := &DroppedProduct{Stream: name, Product: product}
+	for _, l := range lists {
+		for _, p := range l.Products {
+			if p.Name == product {
+				d.Versions = append(d.Versions, p.Versions...)
+			}
+		}
+	}
+	if len(d.Versions) == 0 {
+		return nil, fmt.Errorf("cannot drop %q of stream %s: %w", product, name, ErrNoProduct)
+	}
+	return d, nil
+}
+
+// DropProduct has the next publication of a stream do without a product that upstream no longer has, which would stay for good
+// otherwise. One that upstream has is not dropped: the sync warns of that.
+func (m *Mirror) DropProduct(ctx context.Context, name, product string) (*DroppedProduct, error) {
+	d, err := m.DropProductPlan(ctx, name, product)
+	if err != nil {
+		return nil, err
+	}
+	return d, m.update(name, func(st *state) {
+		if !slices.Contains(st.Dropped, product) {
+			st.Dropped = append(st.Dropped, product)
+		}
+	})
 }

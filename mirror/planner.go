@@ -54,7 +54,7 @@ func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, er
 			}
 		}
 	}
-	p.idle = append(p.idleSelections(), p.holdBack()...)
+	p.idle = slices.Concat(p.idleSelections(), p.holdBack(), p.idleDrops())
 	if s.all() {
 		p.directory = c.directory()
 	}
@@ -73,6 +73,16 @@ func (p *planner) idleSelections() (warnings []string) {
 			return len(li.products.Choose(streams.Choice{Selections: streams.Selections{sel}}).Products) > 0
 		}) {
 			warnings = append(warnings, fmt.Sprintf("the selection %q matches nothing of upstream's", sel))
+		}
+	}
+	return warnings
+}
+
+// idleDrops returns a warning for each product that was dropped and that upstream has.
+func (p *planner) idleDrops() (warnings []string) {
+	for _, product := range p.s.dropped {
+		if p.offered[product] {
+			warnings = append(warnings, fmt.Sprintf("%s was to be dropped and stays, since upstream has it: leave it out by the selection, or hold it back", product))
 		}
 	}
 	return warnings

@@ -99,6 +99,8 @@ type Stream struct {
 
 	// Offline keeps the stream as it is: its upstream is never asked.
 	Offline bool `json:"offline,omitempty"`
+
+	dropped []string // of state
 }
 
 // all reports whether all of upstream's is advertised.
@@ -261,6 +263,9 @@ func (s Stream) wants() string {
 	if len(s.Hold) > 0 {
 		parts = append(parts, s.Hold)
 	}
+	if len(s.dropped) > 0 {
+		parts = append(parts, "dropped", s.dropped)
+	}
 	b, _ := json.Marshal(parts)
 	return string(b)
 }
@@ -270,14 +275,16 @@ type state struct {
 	Stream   Stream   `json:"stream"`
 	Accepted accepted `json:"accepted,omitzero"`
 	Last     *Last    `json:"last,omitempty"`
-	Held     *Held    `json:"held,omitempty"` // by a rollback; nil: syncs go on
-	Hold     []string `json:"hold,omitempty"` // versions held back on the command line, as in Stream.Hold
+	Held     *Held    `json:"held,omitempty"`    // by a rollback; nil: syncs go on
+	Hold     []string `json:"hold,omitempty"`    // versions held back on the command line, as in Stream.Hold
+	Dropped  []string `json:"dropped,omitempty"` // products that the next publication does without, unless upstream offers them
 }
 
-// wanted is the stream's definition with what is held back on the command line.
+// wanted is the stream's definition with what the command line adds to it.
 func (st *state) wanted() Stream {
 	s := st.Stream
 	s.Hold = slices.Concat(s.Hold, st.Hold)
+	s.dropped = st.Dropped
 	return s
 }
 

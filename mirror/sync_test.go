@@ -304,7 +304,56 @@ func TestSyncVanished(t *testing.T) {
 			if !slices.ContainsFunc(man.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindEvidence }) {
 				t.Error("no evidence is kept for what vanished")
 			}
+			for _, v := range before {
+				if product, _, _ := strings.Cut(v, " "); !slices.Contains(treeVersions(tree), v) {
+					if _, err := s.m.DropProduct(t.Context(), stable, product); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			s.mustSync()
+			if diff := cmp.Diff(treeVersions(tree), s.versions()); diff != "" {
+				t.Errorf("after the drop (-upstream +site):\n%s", diff)
+			}
+			s.upstream.Reset()
+			s.mustSync()
+			if n := len(s.upstream.Requests()); n != 1 {
+				t.Errorf("the next sync asks upstream %d times", n)
+			}
 		})
+	}
+}
+
+// A product that upstream has is not dropped, now or when it vanishes later; one that nobody publishes, and one of a stream that
+// passes on all that upstream lists, cannot be.
+func TestDropProductRefused(t *testing.T) {
+	const jammy = "com.ubuntu.maas.stable:v3:boot:22.04:amd64:ga-22.04"
+	tree := streamstest.MAAS(streamstest.Shape{})
+	s := newSite(t, tree)
+	s.mustSync()
+	before := s.versions()
+	if _, err := s.m.DropProduct(t.Context(), stable, jammy); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := s.sync(); err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], jammy+" was to be dropped and stays") {
+		t.Errorf("%+v, %v", res, err)
+	}
+	tree = tree.Clone()
+	tree.Drop(jammy)
+	s.upstream.Publish(tree)
+	s.mustSync()
+	if diff := cmp.Diff(before, s.versions()); diff != "" {
+		t.Errorf("published versions (-before +after):\n%s", diff)
+	}
+	if _, err := s.m.DropProduct(t.Context(), stable, "absent"); !errors.Is(err, mirror.ErrNoProduct) {
+		t.Errorf("of no product: %v", err)
+	}
+	if _, err := s.m.DropProduct(t.Context(), "absent", jammy); !errors.Is(err, mirror.ErrNoStream) {
+		t.Errorf("of no stream: %v", err)
+	}
+	s.redefine(func(st *mirror.Stream) { st.Advertise = mirror.AdvertiseAll })
+	if _, err := s.m.DropProduct(t.Context(), stable, jammy); err == nil || !strings.Contains(err.Error(), "passes on all") {
+		t.Errorf("of a stream that advertises all: %v", err)
 	}
 }
 
