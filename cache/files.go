@@ -92,3 +92,17 @@ func (f *Files) ReadFile(d Digest, limit int64) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// Prove reads blob d whole, whatever is known of it. The error is a [*MismatchError] if it is not what w wants.
+func (f *Files) Prove(d Digest, w Want) error {
+	file, err := f.Blob(d)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	h := newSums(w)
+	if _, err := io.Copy(h, file); err != nil {
+		return fmt.Errorf("cannot read blob %v in store %s: %w", d, f.dir, err)
+	}
+	return h.check(w)
+}

@@ -31,7 +31,17 @@ func CountProducts(f *cache.Files, man *cache.Manifest) (n int, err error) {
 
 // ReadLists returns what clients of a snapshot are told of: of each list the versions of its products.
 func ReadLists(f *cache.Files, man *cache.Manifest) ([]PlannedList, error) {
-	shown := Plan{}
+	lists, err := shownLists(f, man)
+	if err != nil {
+		return nil, err
+	}
+	shown := Plan{lists: lists}
+	shown.count()
+	return shown.Lists, nil
+}
+
+// shownLists returns the lists that clients of a snapshot read, in the order of their content ids.
+func shownLists(f *cache.Files, man *cache.Manifest) (lists []*streams.Products, err error) {
 	for _, e := range shownDocuments(man) {
 		text, err := readDocumentText(f, e)
 		if err != nil {
@@ -44,13 +54,12 @@ func ReadLists(f *cache.Files, man *cache.Manifest) ([]PlannedList, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
 		}
-		if !slices.ContainsFunc(shown.lists, func(have *streams.Products) bool { return have.ContentID == l.ContentID }) {
-			shown.lists = append(shown.lists, l) // else the other form of the same
+		if !slices.ContainsFunc(lists, func(have *streams.Products) bool { return have.ContentID == l.ContentID }) {
+			lists = append(lists, l) // else the other form of the same
 		}
 	}
-	slices.SortFunc(shown.lists, func(a, b *streams.Products) int { return cmp.Compare(a.ContentID, b.ContentID) })
-	shown.count()
-	return shown.Lists, nil
+	slices.SortFunc(lists, func(a, b *streams.Products) int { return cmp.Compare(a.ContentID, b.ContentID) })
+	return lists, nil
 }
 
 // shownDocuments returns the metadata that a snapshot's clients read, without signatures apart, the shortest first: the site's or,

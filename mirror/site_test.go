@@ -105,7 +105,8 @@ func (s *site) versions() []string { return s.whole() }
 
 // whole checks the published snapshot as a client sees it: both families of
 // metadata say the same and are signed with the site's key, every item is there
-// with the promised bytes, and MAAS of every version would take it.
+// with the promised bytes, MAAS of every version would take it, and upstream's
+// signature over each hash is kept.
 func (s *site) whole() (versions []string) {
 	s.t.Helper()
 	key, err := s.m.Key()
@@ -140,7 +141,15 @@ func (s *site) whole() (versions []string) {
 		}
 	}
 	slices.Sort(versions)
-	return slices.Compact(versions)
+	versions = slices.Compact(versions)
+	var vouched []string
+	for _, v := range s.vouched().Versions {
+		vouched = append(vouched, v.Product+" "+v.Version)
+	}
+	if slices.Sort(vouched); !slices.Equal(vouched, versions) {
+		s.t.Errorf("the versions %q are published, and their custody is that of %q", versions, vouched)
+	}
+	return versions
 }
 
 func (s *site) family(ending string, open func([]byte) ([]byte, error)) (*streams.Index, []*streams.Products) {

@@ -88,6 +88,40 @@ func (t trust) open(doc []byte, now time.Time) ([]byte, error) {
 	return textOf(doc)
 }
 
+// A Signature says who signed a document of upstream's.
+type Signature struct {
+	Fingerprint string    `json:"fingerprint"` // of the primary key, upper-case hex
+	UserID      string    `json:"user_id"`     // the primary one
+	Date        time.Time `json:"date"`        // UTC, as the signature says
+	Expired     bool      `json:"expired"`     // the key has, since
+}
+
+// signature returns who signed a document that was read before, in one piece or apart; nil: nobody, and none is asked for. The key is
+// judged at the date of the signature: one that has expired since was good when it signed.
+func (t trust) signature(doc, apart []byte, now time.Time) (*Signature, error) {
+	if t.keyring == nil {
+		return nil, nil
+	}
+	verify := func(at time.Time) (*streams.Signed, error) {
+		if apart != nil && !streams.IsClearsigned(doc) {
+			return t.keyring.VerifyDetached(doc, apart, at)
+		}
+		return t.keyring.Verify(doc, at)
+	}
+	signed, err := verify(now)
+	expired := errors.Is(err, streams.ErrKeyExpired)
+	if expired {
+		signed, err = verify(time.Time{})
+	}
+	switch {
+	case t.allowUnsigned && errors.Is(err, streams.ErrUnsigned):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return &Signature{signed.Fingerprint, signed.SignedBy, signed.Created, expired}, nil
+}
+
 // textOf returns the text of a document whose signature, if it has one, was
 // verified before, or need not be.
 func textOf(doc []byte) ([]byte, error) {

@@ -1,0 +1,249 @@
+package mirror
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/streams"
+)
+
+// A Custody says of all that a snapshot publishes which document of upstream's vouches for it, and who signed that. The documents
+// are in the snapshot, byte for byte: so it can be traced where no network is, and when upstream is long gone.
+type Custody struct {
+	Stream   string           `json:"stream"`
+	Versions []VouchedVersion `json:"versions"` // in the order of the content ids, and within a list in its own
+	Faults   []string         `json:"faults"`   // what nothing vouches for, and documents that cannot be read: a line each
+}
+
+// A VouchedVersion is a version that a snapshot publishes, in whole or in part.
+type VouchedVersion struct {
+	ContentID string   `json:"content_id"`
+	Product   string   `json:"product"`
+	Version   string   `json:"version"`
+	Files     int      `json:"files"`    // that are published of it, here or to be pulled through
+	Document  *Voucher `json:"document"` // nil: none vouches for all of these, as a fault says
+}
+
+// A Voucher is a document of upstream's that names what is published, with the same sizes and sums.
+type Voucher struct {
+	Kind    cache.Kind `json:"kind"` // upstream: it was read for this snapshot; evidence: for an older one
+	Path    string     `json:"path"` // in the manifest
+	Digest  string     `json:"digest"`
+	Updated string     `json:"updated"`         // as it says itself
+	Signed  *Signature `json:"signed"`          // nil: nobody did, or it was not asked, as the stream allows
+	Apart   string     `json:"apart,omitempty"` // path of the signature in the manifest; empty: it is part of the document
+}
+
+// Vouchers returns every document that vouches for something, once.
+func (c *Custody) Vouchers() (all []*Voucher) {
+	for _, v := range c.Versions {
+		if v.Document != nil && !slices.Contains(all, v.Document) {
+			all = append(all, v.Document)
+		}
+	}
+	return all
+}
+
+// TraceCustody finds the voucher of everything that a snapshot publishes. It reads documents, and files of which upstream gives no
+// SHA-256; it needs no lock, and nothing of upstream. Whose signatures count, and whether any are asked for, is what s says now. What
+// nothing vouches for is a fault and no error.
+func TraceCustody(f *cache.Files, man *cache.Manifest, s Stream, now time.Time) (*Custody, error) {
+	t, err := s.trust()
+	if err != nil {
+		return nil, err
+	}
+	lists, err := shownLists(f, man)
+	if err != nil {
+		return nil, err
+	}
+	tr := &tracing{files: f, trust: t, now: now, custody: &Custody{Stream: man.Stream, Versions: []VouchedVersion{}, Faults: []string{}},
+		published: map[string]cache.Entry{}, unnamed: map[string]bool{}, fitting: map[string]bool{}}
+	for _, e := range man.Entries {
+		if e.Kind == cache.KindItem || e.Kind == cache.KindKnown {
+			tr.published[e.Path], tr.unnamed[e.Path] = e, true
+		}
+	}
+	tr.readCandidates(man)
+	for _, l := range lists {
+		tr.list(l)
+	}
+	tr.rest()
+	return tr.custody, nil
+}
+
+// A tracing is a custody being traced.
+type tracing struct {
+	files      *cache.Files
+	trust      trust
+	now        time.Time
+	custody    *Custody
+	candidates []*candidate           // the best ones first
+	published  map[string]cache.Entry // by path
+	unnamed    map[string]bool        // of these paths those of which no list was met yet that names them
+	fitting    map[string]bool        // whether contents fit other sums than SHA-256, as they were read
+}
+
+// A candidate is a list of upstream's that may vouch.
+type candidate struct {
+	Voucher
+	products *streams.Products
+	refused  error // why it does not
+}
+
+// readCandidates reads upstream's lists: signed ones come first, of these the ones of this snapshot, and of these clearsigned ones.
+func (tr *tracing) readCandidates(man *cache.Manifest) {
+	for _, e := range man.Entries {
+		if e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence || strings.HasSuffix(e.Path, ".gpg") {
+			continue
+		}
+		c, err := tr.readCandidate(man, e)
+		if err != nil {
+			tr.fault("%v", err)
+		} else if c != nil {
+			tr.candidates = append(tr.candidates, c)
+		}
+	}
+	rank := func(c *candidate) (n int) {
+		if c.refused != nil || c.Signed == nil {
+			n += 4
+		}
+		if c.Kind != cache.KindUpstream {
+			n += 2
+		}
+		if c.Apart != "" {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(tr.candidates, func(a, b *candidate) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+// readCandidate returns nil for an index: it gives no sums of lists, and so vouches for nothing.
+func (tr *tracing) readCandidate(man *cache.Manifest, e cache.Entry) (*candidate, error) {
+	data, err := readEntry(tr.files, e)
+	if err != nil {
+		return nil, err
+	}
+	text, err := textOf(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
+	}
+	if _, err := streams.ParseIndex(text); err == nil {
+		return nil, nil
+	}
+	c := &candidate{Voucher: Voucher{Kind: e.Kind, Path: e.Path, Digest: e.Digest.String()}}
+	if c.products, err = streams.ParseProducts(text); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
+	}
+	c.Updated = c.products.Updated
+	var apart []byte
+	i := slices.IndexFunc(man.Entries, func(sig cache.Entry) bool { return sig.Kind == e.Kind && sig.Path == e.Path+".gpg" })
+	if i >= 0 && !streams.IsClearsigned(data) {
+		if apart, err = readEntry(tr.files, man.Entries[i]); err != nil {
+			return nil, err
+		}
+		c.Apart = man.Entries[i].Path
+	}
+	c.Signed, c.refused = tr.trust.signature(data, apart, tr.now)
+	return c, nil
+}
+
+// list traces every version of a list that clients are shown.
+func (tr *tracing) list(l *streams.Products) {
+	for _, prod := range l.Products {
+		for _, v := range prod.Versions {
+			items := slices.DeleteFunc(slices.Clone(v.Items), func(it *streams.Item) bool {
+				e, ok := tr.published[string(it.Path)]
+				return !ok || !tr.fits(it, e)
+			})
+			if len(items) == 0 {
+				continue // upstream's to name: nothing of it is published
+			}
+			for _, it := range items {
+				delete(tr.unnamed, string(it.Path))
+			}
+			doc, err := tr.voucher(versionID{l.ContentID, prod.Name, v.Name}, items)
+			if err != nil {
+				tr.fault("%s %s: %v", prod.Name, v.Name, err)
+			}
+			tr.custody.Versions = append(tr.custody.Versions, VouchedVersion{l.ContentID, prod.Name, v.Name, len(items), doc})
+		}
+	}
+}
+
+// voucher returns the document that vouches for the published items of a version, or why there is none.
+func (tr *tracing) voucher(id versionID, items []*streams.Item) (*Voucher, error) {
+	var refused error
+	for _, c := range tr.candidates {
+		v := c.products.Version(id.product, id.version)
+		if c.products.ContentID != id.contentID || v == nil || !tr.covers(v, items) {
+			continue
+		}
+		if c.refused == nil {
+			return &c.Voucher, nil
+		}
+		if refused == nil {
+			refused = fmt.Errorf("%s lists it, which does not count: %w", c.Path, c.refused)
+		}
+	}
+	if refused == nil {
+		refused = errors.New("no document of upstream's that is here lists it as it is published")
+	}
+	return nil, refused
+}
+
+// covers reports whether v names every one of the published items, with the content that they have here.
+func (tr *tracing) covers(v *streams.Version, items []*streams.Item) bool {
+	for _, it := range items {
+		if !slices.ContainsFunc(v.Items, func(other *streams.Item) bool {
+			return other.Name == it.Name && other.Path == it.Path && tr.fits(other, tr.published[string(it.Path)])
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// fits reports whether the content of an entry is what an item says. Without a SHA-256 of upstream's the file itself tells.
+func (tr *tracing) fits(it *streams.Item, e cache.Entry) bool {
+	if it.SHA256 != nil || it.Size != e.Size {
+		return it.Size == e.Size && bytes.Equal(it.SHA256, e.Digest[:])
+	}
+	key := e.Digest.String() + " " + contentKey(it)
+	fits, known := tr.fitting[key]
+	if !known {
+		want := wanted(it)
+		want.SHA256 = e.Digest
+		fits = tr.files.Prove(e.Digest, want) == nil
+		tr.fitting[key] = fits
+	}
+	return fits
+}
+
+// rest looks for what is published beside the lists: a list that clients would refuse is left out of the index.
+func (tr *tracing) rest() {
+	for _, c := range tr.candidates {
+		if len(tr.unnamed) == 0 {
+			return
+		}
+		for _, it := range c.products.Items() {
+			if path := string(it.Path); c.refused == nil && tr.unnamed[path] && tr.fits(it, tr.published[path]) {
+				delete(tr.unnamed, path)
+			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(tr.unnamed)) {
+		tr.fault("%s: no document of upstream's that is here names it with the content that it has", path)
+	}
+}
+
+func (tr *tracing) fault(format string, args ...any) {
+	tr.custody.Faults = append(tr.custody.Faults, fmt.Sprintf(format, args...))
+}
