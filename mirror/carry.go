@@ -23,9 +23,9 @@ func (p *planner) carry(l *streams.Products) {
 			if _, gone := p.lost[id]; gone || l.Version(id.product, id.version) != nil || !p.stays(l, id) {
 				continue
 			}
-			voucher := p.prev.voucher(id, p.s.AllowUnsigned)
+			voucher := p.prev.voucher(id, p.believed)
 			if voucher == nil {
-				p.lost[id] = id.omission("no signed document of upstream's is left that lists it")
+				p.lost[id] = id.omission("no document of upstream's is left that lists it and is signed with a key of the keyring")
 				continue
 			}
 			if wanted[voucher] == nil {
@@ -37,6 +37,17 @@ func (p *planner) carry(l *streams.Products) {
 			}
 		}
 	}
+}
+
+// believed reports whether a document of before counts, by who is trusted now: it may have been accepted when less was asked.
+func (p *planner) believed(doc document) bool {
+	good, known := p.belief[doc.digest]
+	if !known {
+		_, err := p.trust.signature(doc.bytes, nil, p.m.now())
+		good = err == nil
+		p.belief[doc.digest] = good
+	}
+	return good
 }
 
 // stays reports whether a published version stays that is not in l: because its

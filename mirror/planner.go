@@ -19,6 +19,7 @@ const notifications = "release-notifications"
 type planner struct {
 	m          *Mirror
 	s          Stream
+	trust      trust
 	c          *catalog
 	prev       *published
 	lease      *cache.Lease // covers what the plans count on
@@ -32,7 +33,8 @@ type planner struct {
 	broken map[versionID]Omission // upstream's versions that cannot be published
 	lost   map[versionID]Omission // published versions that cannot stay
 
-	carried map[versionID]*list // of the plan being made: who vouches for what stays
+	carried map[versionID]*list   // of the plan being made: who vouches for what stays
+	belief  map[cache.Digest]bool // whether documents of before count now
 }
 
 func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, error) {
@@ -40,7 +42,11 @@ func (m *Mirror) planner(s Stream, c *catalog, lease *cache.Lease) (*planner, er
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{m: m, s: s, c: c, prev: prev, lease: lease, offered: map[string]bool{}, heldBack: map[versionID]bool{}, broken: map[versionID]Omission{}, lost: map[versionID]Omission{}}
+	p := &planner{m: m, s: s, c: c, prev: prev, lease: lease, offered: map[string]bool{}, heldBack: map[versionID]bool{},
+		broken: map[versionID]Omission{}, lost: map[versionID]Omission{}, belief: map[cache.Digest]bool{}}
+	if p.trust, err = s.trust(); err != nil {
+		return nil, err
+	}
 	if p.selections, err = parseSelections(s.Select); err != nil {
 		return nil, err
 	}

@@ -189,16 +189,16 @@ func (p *published) entry(contentID string, origin streams.Path) *streams.Entry 
 }
 
 // voucher returns a document of upstream's that lists a version as it is
-// published, or nil: the path of a version's file may have come to stand for other
-// bytes since. Where signatures are asked for now, it has to have one.
-func (p *published) voucher(id versionID, unsigned bool) *list {
+// published, and that is believed now, or nil: the path of a version's file may have
+// come to stand for other bytes since.
+func (p *published) voucher(id versionID, believed func(document) bool) *list {
 	now := p.list(id.contentID).Version(id.product, id.version)
 	for i := range p.evidence {
 		li := &p.evidence[i]
-		if li.products.ContentID != id.contentID || !unsigned && !streams.IsClearsigned(li.bytes) {
+		if li.products.ContentID != id.contentID {
 			continue
 		}
-		if v := li.products.Version(id.product, id.version); v != nil && covers(v, now) {
+		if v := li.products.Version(id.product, id.version); v != nil && covers(v, now) && believed(li.document) {
 			return li
 		}
 	}
