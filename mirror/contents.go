@@ -10,23 +10,56 @@ import (
 	"oxbow/streams"
 )
 
-// CountProducts returns how many products the index of a snapshot names: that which clients are shown. It reads no list.
-func CountProducts(f *cache.Files, man *cache.Manifest) (n int, err error) {
+// A Counter counts what clients of snapshots are told of. A list that several of them have is read once. It is for one goroutine.
+type Counter struct {
+	files *cache.Files
+	known map[cache.Digest]counted
+}
+
+// counted is what a document lists: nothing, if it is an index.
+type counted struct {
+	contentID          string
+	products, versions int
+}
+
+// NewCounter returns one for the snapshots of a store.
+func NewCounter(f *cache.Files) *Counter {
+	return &Counter{files: f, known: map[cache.Digest]counted{}}
+}
+
+// Count returns the numbers of products and of versions.
+func (c *Counter) Count(man *cache.Manifest) (products, versions int, err error) {
+	seen := map[string]bool{}
 	for _, e := range shownDocuments(man) {
-		text, err := readDocumentText(f, e)
+		n, err := c.document(e)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		x, err := streams.ParseIndex(text)
-		if err != nil {
-			continue // a list that is shorter than the index
+		if !seen[n.contentID] { // else the other form of the same
+			seen[n.contentID] = true
+			products, versions = products+n.products, versions+n.versions
 		}
-		for _, e := range x.Entries {
-			n += len(e.Products)
-		}
+	}
+	return products, versions, nil
+}
+
+func (c *Counter) document(e cache.Entry) (counted, error) {
+	if n, known := c.known[e.Digest]; known {
 		return n, nil
 	}
-	return 0, fmt.Errorf("cannot count the products of a snapshot of %s: it has no index", man.Stream)
+	l, err := readList(c.files, e)
+	if err != nil {
+		return counted{}, err
+	}
+	var n counted
+	if l != nil {
+		n = counted{l.ContentID, len(l.Products), 0}
+		for _, p := range l.Products {
+			n.versions += len(p.Versions)
+		}
+	}
+	c.known[e.Digest] = n
+	return n, nil
 }
 
 // ReadLists returns what clients of a snapshot are told of: of each list the versions of its products.
@@ -43,18 +76,11 @@ func ReadLists(f *cache.Files, man *cache.Manifest) ([]PlannedList, error) {
 // shownLists returns the lists that clients of a snapshot read, in the order of their content ids.
 func shownLists(f *cache.Files, man *cache.Manifest) (lists []*streams.Products, err error) {
 	for _, e := range shownDocuments(man) {
-		text, err := readDocumentText(f, e)
+		l, err := readList(f, e)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := streams.ParseIndex(text); err == nil {
-			continue
-		}
-		l, err := streams.ParseProducts(text)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
-		}
-		if !slices.ContainsFunc(lists, func(have *streams.Products) bool { return have.ContentID == l.ContentID }) {
+		if l != nil && !slices.ContainsFunc(lists, func(have *streams.Products) bool { return have.ContentID == l.ContentID }) {
 			lists = append(lists, l) // else the other form of the same
 		}
 	}
@@ -106,15 +132,27 @@ func readEntry(f *cache.Files, e cache.Entry) ([]byte, error) {
 	return data, nil
 }
 
-// readDocumentText returns the text of a document of a snapshot, without the signature that may be around it.
-func readDocumentText(f *cache.Files, e cache.Entry) ([]byte, error) {
+// readList returns the list that an entry names, without the signature that may be around it; nil: it is an index.
+func readList(f *cache.Files, e cache.Entry) (*streams.Products, error) {
 	data, err := readEntry(f, e)
 	if err != nil {
 		return nil, err
 	}
-	text, err := textOf(data)
+	l, err := parseList(data)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
 	}
-	return text, nil
+	return l, nil
+}
+
+// parseList is readList for the bytes of a document.
+func parseList(doc []byte) (*streams.Products, error) {
+	text, err := textOf(doc)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := streams.ParseIndex(text); err == nil {
+		return nil, nil
+	}
+	return streams.ParseProducts(text)
 }

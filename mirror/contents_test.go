@@ -45,8 +45,11 @@ func TestReadLists(t *testing.T) {
 			if diff := cmp.Diff(treeVersions(tree), got); diff != "" {
 				t.Errorf("versions (-upstream +told):\n%s", diff)
 			}
-			if n, err := mirror.CountProducts(s.store.Files(), man); err != nil || n != products {
-				t.Errorf("%d products, %v, want %d", n, err, products)
+			counter := mirror.NewCounter(s.store.Files())
+			for range 2 {
+				if p, v, err := counter.Count(man); err != nil || p != products || v != len(got) {
+					t.Errorf("%d products, %d versions, %v, want %d and %d", p, v, err, products, len(got))
+				}
 			}
 		})
 	}

@@ -131,18 +131,14 @@ func (tr *tracing) readCandidate(man *cache.Manifest, e cache.Entry) (*candidate
 	if err != nil {
 		return nil, err
 	}
-	text, err := textOf(data)
+	l, err := parseList(data)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
 	}
-	if _, err := streams.ParseIndex(text); err == nil {
+	if l == nil {
 		return nil, nil
 	}
-	c := &candidate{Voucher: Voucher{Kind: e.Kind, Path: e.Path, Digest: e.Digest.String()}}
-	if c.products, err = streams.ParseProducts(text); err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
-	}
-	c.Updated = c.products.Updated
+	c := &candidate{Voucher: Voucher{Kind: e.Kind, Path: e.Path, Digest: e.Digest.String(), Updated: l.Updated}, products: l}
 	var apart []byte
 	i := slices.IndexFunc(man.Entries, func(sig cache.Entry) bool { return sig.Kind == e.Kind && sig.Path == e.Path+".gpg" })
 	if i >= 0 && !streams.IsClearsigned(data) {

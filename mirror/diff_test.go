@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -12,16 +13,27 @@ import (
 	"oxbow/streams/streamstest"
 )
 
-func (s *site) diff(from, to cache.Digest) *mirror.Diff {
+func (s *site) kept(id cache.Digest) cache.Snapshot {
 	s.t.Helper()
 	kept, err := s.store.Files().Snapshots(stable)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	find := func(id cache.Digest) cache.Snapshot {
-		return kept[slices.IndexFunc(kept, func(k cache.Snapshot) bool { return k.ID == id })]
+	return kept[slices.IndexFunc(kept, func(k cache.Snapshot) bool { return k.ID == id })]
+}
+
+func (s *site) diff(from, to cache.Digest) *mirror.Diff {
+	s.t.Helper()
+	d, err := mirror.DiffSnapshots(s.store.Files(), s.kept(from), s.kept(to))
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	d, err := mirror.DiffSnapshots(s.store.Files(), find(from), find(to))
+	return d
+}
+
+func (s *site) diffUpstream(from cache.Digest) *mirror.Diff {
+	s.t.Helper()
+	d, err := s.m.DiffUpstream(s.t.Context(), s.kept(from), mirror.SyncOptions{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -70,5 +82,100 @@ func TestDiffSnapshots(t *testing.T) {
 	}
 	if same := s.diff(first, first); len(same.Versions.Added)+len(same.Files.Added)+len(same.Files.Removed) != 0 || same.Bytes != (mirror.DiffBytes{}) {
 		t.Errorf("against itself: %+v", same)
+	}
+}
+
+// What is told of upstream is what the next sync makes true, from the current snapshot and from one before it; nothing is published
+// by that, and no file fetched.
+func TestDiffUpstream(t *testing.T) {
+	addDay := func(_ *site, tree *streamstest.Tree) { tree.AddDay() }
+	for _, test := range []struct {
+		summary string
+		define  func(*mirror.Stream)
+		change  func(*site, *streamstest.Tree)
+		same    bool
+	}{
+		{"a day", nil, func(_ *site, tree *streamstest.Tree) { tree.AddDay(); tree.Trim(2) }, false},
+		{"nothing", nil, func(*site, *streamstest.Tree) {}, true},
+		{"nothing but dates", nil, func(_ *site, tree *streamstest.Tree) { tree.Touch() }, true},
+		{"a product that is gone", nil, func(_ *site, tree *streamstest.Tree) { tree.Drop(noble) }, true},
+		{"what is not selected", func(st *mirror.Stream) { st.Select = []string{"release=jammy"} }, func(_ *site, tree *streamstest.Tree) { tree.Drop(noble) }, true},
+		{"the newest version only", func(st *mirror.Stream) { st.MaxVersions = 1 }, addDay, false},
+		{"another selection", nil, func(s *site, _ *streamstest.Tree) {
+			s.redefine(func(st *mirror.Stream) { st.Select = []string{"release=jammy"} })
+		}, false},
+		{"what is held back", nil, func(s *site, _ *streamstest.Tree) {
+			if err := s.m.HoldBack(stable, "release=noble version_name=20250718"); err != nil {
+				s.t.Fatal(err)
+			}
+		}, false},
+		{"all is advertised", func(st *mirror.Stream) { st.Advertise = mirror.AdvertiseAll }, addDay, false},
+		{"all is advertised, and something here beforehand", func(st *mirror.Stream) {
+			st.Advertise, st.Select = mirror.AdvertiseAll, []string{"release=noble"}
+		}, addDay, false},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			t.Parallel()
+			tree := streamstest.MAAS(streamstest.Shape{})
+			s := newSite(t, tree)
+			if test.define != nil {
+				s.redefine(test.define)
+			}
+			s.mustSyncPlain()
+			first := current(t, s.store, stable)
+			tree.AddDay()
+			s.upstream.Publish(tree)
+			s.mustSyncPlain()
+			second := current(t, s.store, stable)
+			test.change(s, tree)
+			s.upstream.Publish(tree)
+			s.upstream.Reset()
+			told := map[cache.Digest]*mirror.Diff{first: s.diffUpstream(first), second: s.diffUpstream(second)}
+			for _, r := range s.upstream.Requests() {
+				if !strings.HasPrefix(r.Path, "streams/v1/") {
+					t.Errorf("%s was asked for", r.Path)
+				}
+			}
+			if now := current(t, s.store, stable); now != second {
+				t.Errorf("snapshot %v was published", now)
+			}
+			if same := len(told[second].Versions.Added)+len(told[second].Versions.Removed)+len(told[second].Files.Added) == 0; same != test.same {
+				t.Errorf("from the current snapshot: %+v", told[second])
+			}
+			s.mustSyncPlain()
+			for from, d := range told {
+				d.To = current(t, s.store, stable).String()
+				if diff := cmp.Diff(s.diff(from, current(t, s.store, stable)), d); diff != "" {
+					t.Errorf("what a sync makes of it (-true +told):\n%s", diff)
+				}
+				if back := d.Reverse(); !cmp.Equal(back, s.diff(current(t, s.store, stable), from)) {
+					t.Errorf("reversed: %+v", back)
+				}
+			}
+		})
+	}
+}
+
+// A stream that a rollback holds is compared with what upstream has all the same, and that is told. An upstream that is not to be
+// believed, or not to be asked, is an error.
+func TestDiffUpstreamHeldAndRefused(t *testing.T) {
+	tree := oneProduct()
+	s := newSite(t, tree)
+	s.days(tree, 2)
+	second := current(t, s.store, stable)
+	s.rollback(cache.Digest{})
+	d := s.diffUpstream(current(t, s.store, stable))
+	if d.To != mirror.UpstreamNow || len(d.Warnings) != 1 || !cmp.Equal(d.Versions, s.diff(current(t, s.store, stable), second).Versions) {
+		t.Errorf("%+v", d)
+	}
+	tree.AddDay()
+	s.upstream.Publish(tree)
+	s.upstream.SetFault(streamstest.At("v3:download.sjson", streamstest.Fault{FlipAt: 500}))
+	if _, err := s.m.DiffUpstream(t.Context(), s.kept(second), mirror.SyncOptions{}); !errors.Is(err, mirror.ErrVerification) {
+		t.Errorf("a flipped byte: %v", err)
+	}
+	s.redefine(func(st *mirror.Stream) { st.Offline = true })
+	if _, err := s.m.DiffUpstream(t.Context(), s.kept(second), mirror.SyncOptions{}); !errors.Is(err, mirror.ErrOffline) {
+		t.Errorf("offline: %v", err)
 	}
 }

@@ -91,6 +91,7 @@ func (id versionID) omission(reason string) Omission {
 
 // A file is one distinct content that the published metadata will name.
 type file struct {
+	key    string // contentKey
 	want   cache.Want
 	digest cache.Digest // zero until known
 	have   bool         // the store has it
@@ -113,6 +114,14 @@ func wanted(it *streams.Item) cache.Want {
 	w := cache.Want{Size: it.Size, SHA512: it.SHA512, MD5: it.MD5}
 	copy(w.SHA256[:], it.SHA256)
 	return w
+}
+
+// name returns the SHA-256 in hexadecimal or, while that is not known, the key.
+func (f *file) name() string {
+	if f.digest.IsZero() {
+		return f.key
+	}
+	return f.digest.String()
 }
 
 // agrees reports whether it can be the same content as f.
@@ -223,7 +232,7 @@ func (plan *Plan) addVersion(byKey map[string]*file, id versionID, v *streams.Ve
 				return false
 			}
 			if f == nil {
-				f = &file{want: wanted(it)}
+				f = &file{key: key, want: wanted(it)}
 				byKey[key] = f
 				plan.files = append(plan.files, f)
 			}

@@ -132,15 +132,8 @@ func (p *published) addEvidence(e cache.Entry, data []byte) error {
 	if strings.HasSuffix(e.Path, ".gpg") {
 		return nil
 	}
-	text, err := textOf(data)
-	if err != nil {
-		return err
-	}
-	if _, err := streams.ParseIndex(text); err == nil {
-		return nil
-	}
-	l, err := streams.ParseProducts(text)
-	if err != nil {
+	l, err := parseList(data)
+	if err != nil || l == nil {
 		return err
 	}
 	doc := document{path: streams.Path(e.Path), bytes: data, digest: e.Digest}

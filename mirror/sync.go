@@ -87,27 +87,33 @@ func (m *Mirror) PlanNew(ctx context.Context, s Stream, o SyncOptions) (*Plan, e
 }
 
 func (m *Mirror) plan(ctx context.Context, st *state, o SyncOptions) (*Plan, error) {
+	_, plan, err := m.planned(ctx, st, o)
+	return plan, err
+}
+
+// planned returns a plan with its planner, nil where nothing is new.
+func (m *Mirror) planned(ctx context.Context, st *state, o SyncOptions) (*planner, *Plan, error) {
 	lease := m.store.Lease()
 	defer lease.Release()
 	c, err := m.read(ctx, st, o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if m.nothingNew(st, c) {
-		return &Plan{Stream: st.Stream.Name, Upstream: shown(c.base), NothingNew: true}, nil
+		return nil, &Plan{Stream: st.Stream.Name, Upstream: shown(c.base), NothingNew: true}, nil
 	}
 	p, err := m.planner(st.wanted(), c, lease)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	plan := p.plan()
 	if err := p.empty(plan); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if st.Held != nil {
 		plan.Warnings = append(plan.Warnings, st.Held.warning(st.Stream.Name))
 	}
-	return plan, nil
+	return p, plan, nil
 }
 
 // read returns upstream's metadata; only the index when nothing is new.
