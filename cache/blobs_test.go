@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"crypto/md5"
+	"crypto/sha512"
 	"errors"
 	"testing"
 )
@@ -26,5 +28,33 @@ func TestPutMakesADocumentABlob(t *testing.T) {
 	}
 	if data, err := s.Files().ReadFile(Sum(content(18, 10)), 10); err != nil || string(data) != string(content(18, 10)) {
 		t.Errorf("ReadFile: %q, %v", data, err)
+	}
+}
+
+// A blob is proven by its bytes, and by every sum that is wanted of it.
+func TestProve(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	data := content(19, 3000)
+	d := ingest(t, s, data)
+	flush(t, s)
+	good, sum := md5.Sum(data), sha512.Sum512(data)
+	for _, test := range []struct {
+		want Want
+		err  error
+	}{
+		{Want{Size: 3000, SHA256: d, MD5: good[:], SHA512: sum[:]}, nil},
+		{Want{Size: 3000, MD5: good[:]}, nil},
+		{Want{Size: 2999, MD5: good[:]}, ErrCorrupt},
+		{Want{Size: 3000, MD5: make([]byte, md5.Size)}, ErrCorrupt},
+		{Want{Size: 3000, MD5: good[:], SHA512: make([]byte, sha512.Size)}, ErrCorrupt},
+		{Want{Size: 3000, SHA256: Sum(nil), MD5: good[:]}, ErrCorrupt},
+	} {
+		if err := s.Files().Prove(d, test.want); !errors.Is(err, test.err) {
+			t.Errorf("%+v: %v, want %v", test.want, err, test.err)
+		}
+	}
+	if err := s.Files().Prove(Sum(nil), Want{Size: 0, SHA256: Sum(nil)}); !errors.Is(err, ErrMiss) {
+		t.Errorf("of none: %v", err)
 	}
 }

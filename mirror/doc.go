@@ -10,6 +10,8 @@
 //   - What was published stays when its successor cannot be had or would be
 //     refused by MAAS, and when its product vanishes upstream, together with the
 //     signed document that vouches for it.
+//   - Whatever a snapshot publishes, the document of upstream's that vouches for it is
+//     in the snapshot, signature and all ([TraceCustody]).
 //   - The site's documents change only with what they say: clients poll them by
 //     the hour, and a new date means new work for them.
 //   - Nothing is written when nothing is new.

@@ -46,7 +46,7 @@ const streamList = "oxbow mirror list 2>/dev/null | tail -n +2 | cut -d ' ' -f 1
 const fishArguments = `
 complete -c oxbow -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'
 complete -c oxbow -n '__fish_seen_subcommand_from mirror; and __fish_seen_subcommand_from sync status drop' -f -a '(` + streamList + `)'
-complete -c oxbow -n '__fish_seen_subcommand_from snapshot; and __fish_seen_subcommand_from list' -f -a '(` + streamList + `)'
+complete -c oxbow -n '__fish_seen_subcommand_from snapshot; and __fish_seen_subcommand_from list show diff rollback hold pin' -f -a '(` + streamList + `)'
 `
 
 // bashCompletion returns a function that follows the words of a command line
@@ -78,11 +78,11 @@ func bashCompletion(commands []*cli.Command) string {
   done
   case "$path" in
 %s  esac
-  case "$path ${COMP_WORDS[COMP_CWORD]}" in
-  "oxbow mirror sync -"* | "oxbow mirror status -"* | "oxbow mirror drop -"* | "oxbow snapshot list -"* | "oxbow completion -"* | "oxbow key import -"* | "oxbow config check -"*) ;;
-  "oxbow mirror sync "* | "oxbow mirror status "* | "oxbow mirror drop "* | "oxbow snapshot list "*) words=$(%s) ;;
-  "oxbow completion "*) words="bash zsh fish" ;;
-  "oxbow key import "* | "oxbow config check "*) words="" ;;
+  [[ ${COMP_WORDS[COMP_CWORD]} == -* ]] || case "$path" in
+  "oxbow mirror sync" | "oxbow mirror status" | "oxbow mirror drop") words=$(%[3]s) ;;
+  "oxbow snapshot list" | "oxbow snapshot show" | "oxbow snapshot diff" | "oxbow snapshot rollback" | "oxbow snapshot hold" | "oxbow snapshot pin") words=$(%[3]s) ;;
+  "oxbow completion") words="bash zsh fish" ;;
+  "oxbow key import" | "oxbow config check") words="" ;;
   esac
   case "${COMP_WORDS[COMP_CWORD-1]}" in
   --log-level) words="debug info warn error" ;;

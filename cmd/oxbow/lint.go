@@ -128,7 +128,7 @@ func publishedBy(files *cache.Files, name string) (mirror.Documents, streams.Pro
 	}
 	read, err := mirror.PublishedDocuments(files, name)
 	if errors.Is(err, cache.ErrNoSnapshot) {
-		err = &hinted{fmt.Errorf("stream %s has published nothing yet", name), "`oxbow mirror sync " + name + "` does"}
+		err = nothingYet(name)
 	}
 	return read, s.Profile, err
 }

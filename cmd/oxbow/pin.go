@@ -13,7 +13,7 @@ import (
 func snapshotPinCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pin", Usage: "keep a snapshot until it is unpinned, whatever is given up otherwise", ArgsUsage: "ID [REASON...]",
-		Description: "ID may be shortened to what is unique in the store. One that is pinned gets the new reason.",
+		Description: aboutID + " One that is\npinned gets the new reason.",
 		Action:      snapshotPin,
 	}
 }

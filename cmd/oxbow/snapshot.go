@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -23,10 +24,17 @@ func snapshotListCommand() *cli.Command {
 func snapshotShowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "show", Usage: "print what a snapshot holds", ArgsUsage: "ID",
-		Description: "ID may be shortened to what is unique in the store.",
-		Flags:       []cli.Flag{jsonFlag()}, Action: snapshotShow,
+		Description: aboutID,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "custody", Usage: "print in its place which signed document of upstream's vouches for each version, and verify that"},
+			jsonFlag(),
+		},
+		Action: snapshotShow,
 	}
 }
+
+// aboutID is the help on what findSnapshot takes.
+const aboutID = "ID may be shortened to what is unique in the store; a stream's name stands for its current snapshot."
 
 // snapshotView is what `snapshot list --json` prints of a snapshot, and `snapshot
 // show --json` with its entries.
@@ -39,7 +47,9 @@ type snapshotView struct {
 	Current  bool                 `json:"current"`
 	Pinned   *pinView             `json:"pinned,omitempty"`
 	Products int                  `json:"products"`
+	Versions int                  `json:"versions"`
 	Files    int                  `json:"files"`
+	Known    int                  `json:"known"`     // further files, which may be pulled through
 	Bytes    int64                `json:"bytes"`     // on disk, some of which other snapshots may share
 	New      int64                `json:"new_bytes"` // of these, of what no older kept snapshot of the stream has
 	Lists    []mirror.PlannedList `json:"lists,omitempty"`
@@ -58,8 +68,9 @@ type entryView struct {
 	Path   string     `json:"path"`
 }
 
-// viewSnapshots returns views of all the snapshots that are kept of a stream, newest first, as far as they can be read.
-func viewSnapshots(files *cache.Files, stream string) (views []snapshotView, err error) {
+// viewSnapshots returns views of all the snapshots that are kept of a stream, newest first, as far as they can be read. What they list
+// is counted if there is a counter.
+func viewSnapshots(files *cache.Files, stream string, counter *mirror.Counter) (views []snapshotView, err error) {
 	kept, err := files.Snapshots(stream)
 	if errors.Is(err, cache.ErrNoSnapshot) {
 		return nil, nil
@@ -71,14 +82,16 @@ func viewSnapshots(files *cache.Files, stream string) (views []snapshotView, err
 	seen := map[cache.Digest]bool{}
 	for _, s := range slices.Backward(kept) {
 		v := snapshotView{ID: s.ID.String(), Stream: s.Stream, Created: s.Created, Parent: digestText(s.Parent), Reason: s.Reason,
-			Current: s.Current, Files: s.Items, Bytes: s.Bytes}
+			Current: s.Current, Files: s.Items, Known: s.Known, Bytes: s.Bytes}
 		if i := slices.IndexFunc(pins, func(p cache.Pin) bool { return p.Snapshot == s.ID }); i >= 0 {
 			v.Pinned = &pinView{pins[i].Time, pins[i].Reason}
 		}
 		man, failed := files.Manifest(stream, s.ID)
 		if failed == nil {
 			v.New = newBytes(man, seen)
-			v.Products, failed = mirror.CountProducts(files, man)
+		}
+		if failed == nil && counter != nil {
+			v.Products, v.Versions, failed = counter.Count(man)
 		}
 		err = errors.Join(err, failed)
 		views = append(views, v)
@@ -111,18 +124,18 @@ func snapshotList(c *cli.Context) error {
 	if len(names) == 0 {
 		return failed
 	}
-	views := []snapshotView{}
+	views, counter := []snapshotView{}, mirror.NewCounter(files)
 	for _, name := range names {
-		of, err := viewSnapshots(files, name)
+		of, err := viewSnapshots(files, name, counter)
 		failed = errors.Join(failed, err)
 		views = append(views, of...)
 	}
 	if c.Bool("json") {
 		return errors.Join(printJSON(c.App.Writer, views), failed)
 	}
-	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "CREATED", "REASON", "PRODUCTS", "FILES", "SIZE", "NEW", "")
+	t := newTable(c.App.Writer, "STREAM", "SNAPSHOT", "CREATED", "REASON", "PRODUCTS", "VERSIONS", "FILES", "SIZE", "NEW", "")
 	for _, v := range views {
-		t.row(v.Stream, v.ID[:12], stamp(v.Created), v.Reason, v.Products, v.Files, iec(v.Bytes), iec(v.New), marks(v))
+		t.row(v.Stream, v.ID[:12], stamp(v.Created), v.Reason, v.Products, v.Versions, v.Files, iec(v.Bytes), iec(v.New), marks(v))
 	}
 	return errors.Join(t.flush(), failed)
 }
@@ -163,7 +176,10 @@ func snapshotShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	of, err := viewSnapshots(files, s.Stream)
+	if c.Bool("custody") {
+		return showCustody(c, files, s, m)
+	}
+	of, err := viewSnapshots(files, s.Stream, nil)
 	i := slices.IndexFunc(of, func(v snapshotView) bool { return v.ID == s.ID.String() })
 	if i < 0 {
 		return err
@@ -172,13 +188,18 @@ func snapshotShow(c *cli.Context) error {
 	if v.Lists, err = mirror.ReadLists(files, m); err != nil {
 		return err
 	}
+	v.Products, v.Versions = countLists(v.Lists)
 	for _, e := range m.Entries {
 		v.Entries = append(v.Entries, entryView{e.Kind, e.Digest.String(), e.Size, e.Path})
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, v)
 	}
-	head := newTable(c.App.Writer)
+	return printSnapshot(c.App.Writer, v)
+}
+
+func printSnapshot(w io.Writer, v snapshotView) error {
+	head := newTable(w)
 	head.row("snapshot", v.ID)
 	head.row("stream", v.Stream)
 	head.row("created", stamp(v.Created))
@@ -190,31 +211,34 @@ func snapshotShow(c *cli.Context) error {
 	if v.Pinned != nil {
 		head.row("pinned", strings.TrimSpace(stamp(v.Pinned.Time)+" "+v.Pinned.Reason))
 	}
-	head.row("products", fmt.Sprintf("%d, with %s", v.Products, counted(countVersions(v.Lists), "version")))
+	head.row("products", fmt.Sprintf("%d, with %s", v.Products, counted(v.Versions, "version")))
 	head.row("files", fmt.Sprintf("%d, %s, of which %s new", v.Files, iec(v.Bytes), iec(v.New)))
+	if v.Known > 0 {
+		head.row("on demand", counted(v.Known, "further file"))
+	}
 	if err := head.flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(c.App.Writer)
-	t := newTable(c.App.Writer, "KIND", "SHA256", "SIZE", "PATH")
+	fmt.Fprintln(w)
+	t := newTable(w, "KIND", "SHA256", "SIZE", "PATH")
 	for _, e := range v.Entries {
 		t.row(e.Kind, e.Digest[:12], iec(e.Size), e.Path)
 	}
 	return t.flush()
 }
 
-func countVersions(lists []mirror.PlannedList) (n int) {
+func countLists(lists []mirror.PlannedList) (products, versions int) {
 	for _, l := range lists {
+		products += len(l.Products)
 		for _, p := range l.Products {
-			n += len(p.Versions)
+			versions += len(p.Versions)
 		}
 	}
-	return n
+	return products, versions
 }
 
-// findSnapshot returns the one kept snapshot, of any stream, whose id begins with
-// prefix.
-func findSnapshot(files *cache.Files, prefix string) (cache.Snapshot, error) {
+// findSnapshot returns the one kept snapshot, of any stream, whose id begins with a word, or the current one of the stream of that name.
+func findSnapshot(files *cache.Files, word string) (cache.Snapshot, error) {
 	names, err := files.Streams()
 	if err != nil {
 		return cache.Snapshot{}, err
@@ -226,16 +250,34 @@ func findSnapshot(files *cache.Files, prefix string) (cache.Snapshot, error) {
 			return cache.Snapshot{}, err
 		}
 		for _, s := range kept {
-			if strings.HasPrefix(s.ID.String(), prefix) {
+			if strings.HasPrefix(s.ID.String(), word) {
 				found = append(found, s)
 			}
 		}
 	}
-	switch len(found) {
-	case 0:
-		return cache.Snapshot{}, &hinted{fmt.Errorf("no kept snapshot has an id that begins with %q", prefix), "`oxbow snapshot list` prints those that there are"}
-	case 1:
-		return found[0], nil
+	named := slices.Contains(names, word)
+	switch {
+	case named && len(found) > 0:
+		return cache.Snapshot{}, fmt.Errorf("%q is the name of a stream, and begins the id of snapshot %.12s: give more digits of the id that is meant", word, found[0].ID)
+	case named:
+		return currentSnapshot(files, word)
+	case len(found) == 0:
+		return cache.Snapshot{}, &hinted{fmt.Errorf("no kept snapshot has an id that begins with %q", word), "`oxbow snapshot list` prints those that there are"}
+	case len(found) > 1:
+		return cache.Snapshot{}, fmt.Errorf("%q begins the ids of %d snapshots, among them %.12s and %.12s: give more digits", word, len(found), found[0].ID, found[1].ID)
 	}
-	return cache.Snapshot{}, fmt.Errorf("%q begins the ids of %d snapshots, among them %.12s and %.12s: give more digits", prefix, len(found), found[0].ID, found[1].ID)
+	return found[0], nil
+}
+
+func currentSnapshot(files *cache.Files, stream string) (cache.Snapshot, error) {
+	s, err := files.Current(stream)
+	if errors.Is(err, cache.ErrNoSnapshot) {
+		err = nothingYet(stream)
+	}
+	return s, err
+}
+
+// nothingYet is the error about a stream without a snapshot.
+func nothingYet(stream string) error {
+	return &hinted{fmt.Errorf("stream %s has published nothing yet", stream), "`oxbow mirror sync " + stream + "` does"}
 }

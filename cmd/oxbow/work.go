@@ -26,7 +26,7 @@ type work interface {
 	do(ctx context.Context, o *owner, out *screen) error
 }
 
-// works makes an empty work of each command that has one.
+// works makes an empty work of each command that has one. That of `snapshot diff` is for upstream, whose validators it keeps.
 var works = map[string]func() work{
 	"mirror sync":       func() work { return new(syncWork) },
 	"mirror drop":       func() work { return new(dropWork) },
@@ -34,6 +34,7 @@ var works = map[string]func() work{
 	"snapshot hold":     func() work { return new(holdWork) },
 	"snapshot pin":      func() work { return new(pinWork) },
 	"snapshot unpin":    func() work { return new(unpinWork) },
+	"snapshot diff":     func() work { return new(diffWork) },
 	"store check":       func() work { return new(checkWork) },
 	"store sweep":       func() work { return new(sweepWork) },
 	"store rebuild":     func() work { return new(rebuildWork) },
