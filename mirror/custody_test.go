@@ -167,6 +167,14 @@ func TestCustody(t *testing.T) {
 			func(_ *site, tree *streamstest.Tree) { tree.AddDay() },
 			func(_ *site, tree *streamstest.Tree) { tree.AddDay(); tree.Trim(2) },
 		}, want: "20250717 evidence, 20250718 evidence"},
+		{summary: "the product is gone, and dropped", days: []func(*site, *streamstest.Tree){
+			func(_ *site, tree *streamstest.Tree) { tree.Drop(noble) },
+			func(s *site, _ *streamstest.Tree) {
+				if _, err := s.m.DropProduct(s.t.Context(), stable, noble); err != nil {
+					s.t.Fatal(err)
+				}
+			},
+		}, want: ""},
 		{summary: "the list is gone", days: []func(*site, *streamstest.Tree){
 			func(_ *site, tree *streamstest.Tree) { tree.DropList("com.ubuntu.maas:stable:v3:download") },
 			func(_ *site, tree *streamstest.Tree) { tree.AddDay() },

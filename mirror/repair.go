@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"oxbow/cache"
-	"oxbow/streams"
 )
 
 // A Repaired says what a repair came to.
@@ -297,13 +296,9 @@ func (r *repair) products(n namer) map[string]versionID {
 		return of
 	}
 	for _, e := range shownDocuments(man) {
-		text, err := readDocumentText(f, e)
-		if err != nil {
+		l, err := readList(f, e)
+		if err != nil || l == nil {
 			continue
-		}
-		l, err := streams.ParseProducts(text)
-		if err != nil {
-			continue // the index
 		}
 		for at, it := range l.Items() {
 			of[string(it.Path)] = versionID{l.ContentID, at.Product, at.Version}
