@@ -41,10 +41,11 @@ func (r *run) publish(ctx context.Context, p *planner, plan *Plan) (*Result, err
 	man.Sort()
 	res := &Result{Stream: plan.Stream, Snapshot: p.prev.id.String(), Products: plan.Products, Versions: plan.Versions, Items: plan.Items, Known: len(known),
 		Fetched: r.fetched, LeftOut: plan.LeftOut, Warnings: plan.Warnings}
+	// Also where the entries are as they were: a document may have been lost, and made again the same.
+	if err := m.store.Flush(ctx); err != nil {
+		return nil, err
+	}
 	if p.prev.manifest == nil || !slices.Equal(man.Entries, p.prev.manifest.Entries) {
-		if err := m.store.Flush(ctx); err != nil {
-			return nil, err
-		}
 		if err := m.gate(ctx, man, plan.profile); err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"oxbow/cache"
 	"oxbow/mirror"
@@ -135,6 +136,8 @@ func TestRepairPublishesAnew(t *testing.T) {
 	old := current(t, s.store, stable)
 	e := s.entry(old, cache.KindSite, "index.sjson")
 	was := s.harm(e)
+	later := time.Now().Add(2 * time.Second)
+	s.m = mirror.New(mirror.Options{Store: s.store, Client: newClient(t), Now: func() time.Time { return later }})
 	res := s.repair()
 	s.wantRepaired(res, nil, []string{e.Path})
 	if got := current(t, s.store, stable); got == old {
@@ -145,6 +148,22 @@ func TestRepairPublishesAnew(t *testing.T) {
 	}
 	s.whole()
 	s.take(e, was)
+}
+
+// Metadata of the site's own that a sync makes again as it was is in the old snapshot's place again.
+func TestRepairMakesTheSame(t *testing.T) {
+	s := newSite(t, streamstest.MAAS(streamstest.Shape{}))
+	now := time.Now()
+	s.m = mirror.New(mirror.Options{Store: s.store, Client: newClient(t), Now: func() time.Time { return now }})
+	s.mustSync()
+	old := current(t, s.store, stable)
+	e := s.entry(old, cache.KindSite, "index.sjson")
+	s.harm(e)
+	s.wantRepaired(s.repair(), []string{e.Path}, nil)
+	if got := current(t, s.store, stable); got != old {
+		t.Errorf("snapshot %v was published", got)
+	}
+	s.whole()
 }
 
 // take puts back what cannot be repaired, so that the store is sound at the end of the test.
