@@ -161,3 +161,35 @@ func TestParts(t *testing.T) {
 	}
 	flush(t, s)
 }
+
+// TestARebuildBelievesNoDoubtedBlob promises that a blob that was set aside stays unknown when the index is made anew, by whoever
+// has the store then, unless it is sound.
+func TestARebuildBelievesNoDoubtedBlob(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	c := contents(2, 100)
+	for _, data := range c {
+		ingest(t, s, data)
+	}
+	flush(t, s)
+	publish(t, s, "stable", itemOf("a", c[0]), itemOf("b", c[1]))
+	overwrite(t, s, blobName(Sum(c[0])), strings.Repeat("x", 100))
+	for _, data := range c {
+		if err := s.Doubt(Sum(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.believe(Sum(c[0])) // as a restart does
+	if err := s.Rebuild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.Has(Sum(c[0])) {
+		t.Error("a damaged blob is known again")
+	}
+	wantBlob(t, s, c[1])
+	if s.isDoubted(Sum(c[1])) {
+		t.Error("a sound blob is doubted still")
+	}
+	ingest(t, s, c[0])
+	flush(t, s)
+}

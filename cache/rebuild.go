@@ -31,7 +31,8 @@ func (s *Store) settle(ctx context.Context) error {
 
 // Rebuild makes the index anew from the files of the store, while the old one
 // goes on answering. Blobs that a manifest names are taken as they are, since
-// they were proven before it was written; others are proven by their SHA-256,
+// they were proven before it was written, but for those that were set aside: these
+// stay unknown unless they are sound. Others are proven by their SHA-256,
 // and removed if they are damaged. What is lost are notes, and fingerprints
 // until the next check.
 func (s *Store) Rebuild(ctx context.Context) error {
@@ -83,6 +84,10 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 	err = s.files.eachBlob(ctx, func(d Digest, size int64) error {
 		want, isNamed := named[d]
 		switch {
+		case isNamed && s.unknownBeside(x, d):
+			if err := s.proveUnknown(ctx, d, blobs); err != nil {
+				return err
+			}
 		case isNamed && size == want:
 			blobs[d] = blobFacts{Size: size}
 		case isNamed:
@@ -132,16 +137,45 @@ func (s *Store) findPulled(d Digest, asked map[Digest]bool, pulls map[Digest]pul
 }
 
 // proveOther adds a blob that nothing names to blobs, or removes it if it is
-// damaged.
+// damaged. One that cannot be read stays unknown: it keeps nothing else from being made.
 func (s *Store) proveOther(ctx context.Context, d Digest, blobs map[Digest]blobFacts) error {
 	facts, err := s.prove(ctx, d)
 	if errors.Is(err, ErrCorrupt) {
 		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
 		return s.disk.Remove(blobName(d))
 	}
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
+	if err != nil {
+		s.log.Warn("a blob that nothing names cannot be read", "digest", d.String(), "reason", err)
+		return nil
+	}
+	blobs[d] = facts
+	return nil
+}
+
+// unknownBeside reports whether blob d is unknown to the index that x is made beside: it was set aside since it is damaged, maybe
+// by an owner before this one, and no manifest vouches for its bytes any more.
+func (s *Store) unknownBeside(x *index, d Digest) bool {
+	if x == s.index {
+		return false
+	}
+	_, err := s.index.blob(d)
+	return errors.Is(err, ErrMiss)
+}
+
+// proveUnknown adds a blob that a manifest names to blobs if it is sound. A damaged one is left to an ingest, which replaces it.
+func (s *Store) proveUnknown(ctx context.Context, d Digest, blobs map[Digest]blobFacts) error {
+	facts, err := s.prove(ctx, d)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		s.log.Warn("a blob that was set aside is damaged still", "digest", d.String(), "reason", err)
+		return nil
+	}
+	s.believe(d)
 	blobs[d] = facts
 	return nil
 }
@@ -325,7 +359,7 @@ func (s *Store) completeFacts(ctx context.Context, x *index, m *Manifest) error 
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if _, err := x.blob(e.Digest); !errors.Is(err, ErrMiss) {
+		if _, err := x.blob(e.Digest); !errors.Is(err, ErrMiss) || s.unknownBeside(x, e.Digest) {
 			continue
 		}
 		if size, err := s.files.blobSize(e.Digest); err == nil && size == e.Size {
