@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 )
@@ -207,14 +208,28 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 	return h.n, true, nil
 }
 
-// openUnknown returns nil where there is no file. It waits for a removal that began before the caller's ingest.
+// openUnknown returns nil where there is no file that can be read: whatever else has the name, an ingest replaces it, but for a
+// directory. It waits for a removal that began before the caller's ingest.
 func (s *Store) openUnknown(d Digest) (*os.File, error) {
 	s.landing.RLock()
 	defer s.landing.RUnlock()
-	if !s.disk.Exists(blobName(d)) {
+	info, err := s.root.Lstat(blobName(d)) // before Open, which waits for who writes to a pipe
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a directory, where a file of the store belongs: move it away", blobName(d))
+	case !info.Mode().IsRegular():
 		return nil, nil
 	}
-	return s.root.Open(blobName(d))
+	f, err := s.root.Open(blobName(d))
+	if errors.Is(err, fs.ErrPermission) {
+		s.log.Warn("a file in the store cannot be read, and will be replaced", "store", s.dir, "blob", d.String(), "reason", err)
+		return nil, nil
+	}
+	return f, err
 }
 
 // hash reads all of r into h, which does not fail.

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 )
@@ -192,4 +195,48 @@ func TestARebuildBelievesNoDoubtedBlob(t *testing.T) {
 	}
 	ingest(t, s, c[0])
 	flush(t, s)
+}
+
+// TestWhatIsNoFileInThePlaceOfABlob promises that whatever else has the name of a blob counts as missing, waits for nothing, and
+// makes room for its content; but for a directory, of which the error tells, and which keeps nothing else from coming in.
+func TestWhatIsNoFileInThePlaceOfABlob(t *testing.T) {
+	t.Parallel()
+	for name, put := range map[string]func(file string) error{
+		"dangling":  func(file string) error { return os.Symlink("nowhere", file) },
+		"outside":   func(file string) error { return os.Symlink("/etc/passwd", file) },
+		"pipe":      func(file string) error { return syscall.Mkfifo(file, 0o644) },
+		"directory": func(file string) error { return os.Mkdir(file, 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := createStore(t)
+			data, other := content(1, 100), content(2, 100)
+			ingest(t, s, data)
+			flush(t, s)
+			publish(t, s, "stable", itemOf("a", data))
+			file := filepath.Join(s.dir, blobName(Sum(data)))
+			if err := errors.Join(os.Remove(file), put(file)); err != nil {
+				t.Fatal(err)
+			}
+			wantProblems(t, s, MissingBlob)
+			if err := s.Doubt(Sum(data)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.Take(t.Context(), wantOf(data), bytes.NewReader(data))
+			if name == "directory" {
+				if err == nil || !strings.Contains(err.Error(), "is a directory, where a file of the store belongs: move it away") {
+					t.Errorf("taken in: %v", err)
+				}
+				ingest(t, s, other)
+				flush(t, s)
+				wantBlob(t, s, other)
+				err = os.Remove(file)
+				ingest(t, s, data)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			flush(t, s)
+			wantBlob(t, s, data)
+		})
+	}
 }

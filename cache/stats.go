@@ -108,10 +108,11 @@ func (f *Files) streamStats(ctx context.Context, st *Stats, named map[Digest]boo
 	return nil
 }
 
-// blobSize returns the size of a blob in bytes, or ErrMiss.
+// blobSize returns the size of a blob in bytes, or ErrMiss where there is none: a directory, a symbolic link or a pipe of its name
+// is none.
 func (f *Files) blobSize(d Digest) (int64, error) {
-	info, err := f.root.Stat(blobName(d))
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := f.root.Lstat(blobName(d))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return 0, ErrMiss
 	}
 	if err != nil {
