@@ -73,7 +73,8 @@ func performFor(c *cli.Context, w work, v any) error {
 	return err
 }
 
-// takeFrom hands over what is found of the blobs that are left.
+// takeFrom hands over what is found of the blobs that are left. Links to files are followed, and dir may be a link itself; links to
+// directories below it are not, since they may lead around.
 func (v *checkView) takeFrom(c *cli.Context, dir string) error {
 	wanted := map[content]mirror.Left{}
 	sizes := map[int64]bool{}
@@ -93,13 +94,20 @@ func (v *checkView) takeFrom(c *cli.Context, dir string) error {
 		batch = nil
 		return err
 	}
-	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+	below := dir + string(filepath.Separator) // what a link leads to, not the link
+	err := filepath.WalkDir(below, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			printLine(c.App.ErrWriter, "oxbow: passed over: %v", err)
 			return nil
 		}
-		info, err := e.Info()
-		if err != nil || !e.Type().IsRegular() || !sizes[info.Size()] {
+		if len(wanted) == 0 {
+			return filepath.SkipAll
+		}
+		if e.IsDir() {
+			return nil
+		}
+		info, err := os.Stat(name)
+		if err != nil || !info.Mode().IsRegular() || !sizes[info.Size()] {
 			return nil
 		}
 		f, err := openContent(c.Context, name)
