@@ -19,13 +19,14 @@ type published struct {
 	documents map[string][]byte // site documents by path; none where upstream's are shown
 	index     *streams.Index
 	lists     []*streams.Products
-	evidence  []list // upstream's lists that vouch for it, without entries
+	evidence  []list         // upstream's lists that vouch for it, without entries
+	unread    []cache.Digest // documents that are lost or damaged
 }
 
-// published reads the current snapshot of a stream. Metadata of ours that is
-// lost or damaged is made anew by the next publication, and so it is only warned
-// of; what it alone tells, which versions to keep that upstream no longer has,
-// is lost with it.
+// published reads the current snapshot of a stream. Metadata that is lost or
+// damaged is made anew by the next publication, and so it is only warned of. What
+// is told by either form of a document is not lost with the other; with both, which
+// versions to keep that upstream no longer has.
 func (m *Mirror) published(name string) (*published, error) {
 	snap, err := m.store.Current(name)
 	if errors.Is(err, cache.ErrNoSnapshot) {
@@ -45,9 +46,21 @@ func (m *Mirror) published(name string) (*published, error) {
 	p := &published{id: snap.ID, manifest: man, documents: map[string][]byte{}}
 	if err := p.read(m.store.Files()); err != nil {
 		m.log.Error("the published metadata is damaged and will be made anew", "stream", name, "snapshot", snap.ID, "reason", err)
-		p.documents, p.index, p.lists = nil, nil, nil
+		if err := m.doubt(p.unread); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
+}
+
+// doubt sets documents aside that are not what they should be, so that they are made or fetched anew.
+func (m *Mirror) doubt(documents []cache.Digest) error {
+	for _, d := range documents {
+		if err := m.store.Doubt(d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // snapshot reads a kept snapshot whole.
@@ -60,30 +73,30 @@ func (m *Mirror) snapshot(name string, id cache.Digest) (*published, error) {
 	return p, p.read(m.store.Files())
 }
 
-// read opens the documents of the snapshot.
+// read opens the documents of the snapshot. The error is about those that cannot be read; the others are there all the same.
 func (p *published) read(f *cache.Files) error {
+	var errs []error
 	for _, e := range p.manifest.Entries {
 		if e.Kind != cache.KindSite && e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence {
 			continue
 		}
 		data, err := readEntry(f, e)
-		if err != nil {
-			return err
-		}
-		if e.Kind != cache.KindSite {
-			err = p.addEvidence(e, data)
-		}
-		if err != nil {
-			return fmt.Errorf("cannot read %s: %w", e.Path, err)
-		}
-		if e.Kind == cache.KindSite {
+		switch {
+		case errors.Is(err, cache.ErrCorrupt) || errors.Is(err, cache.ErrMiss):
+			p.unread = append(p.unread, e.Digest)
+		case err == nil && e.Kind == cache.KindSite:
 			p.documents[e.Path] = data
+		case err == nil:
+			if err = p.addEvidence(e, data); err != nil {
+				err = fmt.Errorf("cannot read %s: %w", e.Path, err)
+			}
 		}
+		errs = append(errs, err)
 	}
-	if len(p.documents) == 0 {
-		return nil // upstream's own are what clients read
+	if shownKind(p.manifest) == cache.KindSite { // else upstream's own are what clients read
+		errs = append(errs, p.parse())
 	}
-	return p.parse()
+	return errors.Join(errs...)
 }
 
 // result says what the snapshot shows, as the result of a sync that changes nothing.
@@ -110,20 +123,42 @@ func (p *published) known() (n int) {
 	return n
 }
 
-// parse reads the site's own metadata: what clients were told last.
-func (p *published) parse() (err error) {
-	p.index, err = streams.ParseIndex(p.document(unsignedIndex))
+// parse reads the site's own metadata: what clients were told last. A list that cannot be read is left out.
+func (p *published) parse() error {
+	text, err := p.text(unsignedIndex)
+	if err == nil {
+		p.index, err = streams.ParseIndex(text)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot read the published index: %w", err)
 	}
+	var errs []error
 	for _, e := range p.index.Entries {
-		l, err := streams.ParseProducts(p.document(e.Path))
+		var l *streams.Products
+		text, err := p.text(e.Path)
+		if err == nil {
+			l, err = streams.ParseProducts(text)
+		}
 		if err != nil {
-			return fmt.Errorf("cannot read the published list %s: %w", e.ContentID, err)
+			errs = append(errs, fmt.Errorf("cannot read the published list %s: %w", e.ContentID, err))
+			continue
 		}
 		p.lists = append(p.lists, l)
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// text returns what a document of the site says, of which either form is there.
+func (p *published) text(path streams.Path) ([]byte, error) {
+	name := strings.TrimSuffix(strings.TrimSuffix(string(path), ".json"), ".sjson")
+	if doc, ok := p.documents[name+".json"]; ok {
+		return doc, nil
+	}
+	doc, ok := p.documents[name+".sjson"]
+	if !ok {
+		return nil, fmt.Errorf("neither %s.json nor %s.sjson is there", name, name)
+	}
+	return streams.ClearText(doc)
 }
 
 // addEvidence opens a document of upstream's, which was verified when it

@@ -150,16 +150,17 @@ func TestRepairPublishesAnew(t *testing.T) {
 	s.take(e, was)
 }
 
-// Metadata of the site's own that a sync makes again as it was is in the old snapshot's place again.
+// Metadata of the site's own that a sync makes again as it was, both forms of which were lost, is in the old snapshot's place again.
 func TestRepairMakesTheSame(t *testing.T) {
 	s := newSite(t, streamstest.MAAS(streamstest.Shape{}))
 	now := time.Now()
 	s.m = mirror.New(mirror.Options{Store: s.store, Client: newClient(t), Now: func() time.Time { return now }})
 	s.mustSync()
 	old := current(t, s.store, stable)
-	e := s.entry(old, cache.KindSite, "index.sjson")
-	s.harm(e)
-	s.wantRepaired(s.repair(), []string{e.Path}, nil)
+	signed, text := s.entry(old, cache.KindSite, "index.sjson"), s.entry(old, cache.KindSite, "v1/index.json")
+	s.harm(signed)
+	s.harm(text)
+	s.wantRepaired(s.repair(), []string{signed.Path, text.Path}, nil)
 	if got := current(t, s.store, stable); got != old {
 		t.Errorf("snapshot %v was published", got)
 	}
@@ -294,4 +295,33 @@ func TestRepairInterrupted(t *testing.T) {
 		t.Error("no error")
 	}
 	s.wantRepaired(s.repair(), []string{e.Path}, nil)
+}
+
+// What upstream dropped stays published though one of the documents is lost that clients read: its other form says the same. The
+// snapshot that takes the place of the damaged one is whole.
+func TestVanishedStaysThoughADocumentIsDamaged(t *testing.T) {
+	for _, path := range []string{"index.json", "index.json.gpg", "index.sjson", "v3:download.json", "v3:download.json.gpg", "v3:download.sjson"} {
+		t.Run(path, func(t *testing.T) {
+			tree := streamstest.MAAS(streamstest.Shape{})
+			s := newSite(t, tree)
+			s.mustSync()
+			tree.Drop("com.ubuntu.maas.stable:centos-bases:8:amd64")
+			tree.Drop("com.ubuntu.maas.stable:v3:boot:22.04:amd64:ga-22.04")
+			s.upstream.Publish(tree)
+			s.mustSync()
+			before := s.versions()
+			e := s.entry(current(t, s.store, stable), cache.KindSite, path)
+			was := s.harm(e)
+			for _, left := range s.repair().Left {
+				if slices.ContainsFunc(left.Hurts, func(h mirror.Hurt) bool { return h.Current }) {
+					t.Errorf("the current snapshot is not whole: %v", left)
+				}
+			}
+			if now := s.versions(); !slices.Equal(now, before) {
+				t.Errorf("published %q, not %q", now, before)
+			}
+			s.overwrite(e.Digest, was) // for the older snapshot
+			s.repair()
+		})
+	}
 }
