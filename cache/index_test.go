@@ -363,6 +363,31 @@ func TestRebuildProvesWhatNothingNames(t *testing.T) {
 	wantNames(t, s, ".", "FORMAT", "LOCK", "blobs", "current", "index", "ingest", "keys", "pins", "snapshots", "streams")
 }
 
+// TestRebuildKeepsWhatItCannotRead promises that a rebuild fails, and the old index goes on, where a manifest cannot be read for a
+// reason that is not the manifest's.
+func TestRebuildKeepsWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	s := createStore(t)
+	id := publish(t, s, "stable", put(t, s, KindItem, "a", "content"))
+	for _, name := range []string{manifestName("stable", id), currentName("stable")} {
+		if err := s.root.Chmod(name, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Rebuild(t.Context()); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("rebuilt: %v", err)
+		}
+		if _, err := s.Find("stable", Published, "a"); err != nil {
+			t.Error(err)
+		}
+		if err := s.root.Chmod(name, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // overwrite replaces a file of a store as no part of it would do.
 func overwrite(t *testing.T, s *Store, name, text string) {
 	t.Helper()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path"
 	"slices"
+	"syscall"
 )
 
 // settle brings the index in line with the files when the store is opened.
@@ -65,7 +66,7 @@ func (s *Store) Rebuild(ctx context.Context) error {
 // has them proven then. Blobs that manifests only know are pulled, and were
 // used last when the account says, or else when they were written.
 func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
-	named, asked, err := s.named(ctx)
+	named, asked, err := s.named(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -182,8 +183,9 @@ func (s *Store) proveUnknown(ctx context.Context, d Digest, blobs map[Digest]blo
 
 // named returns the blobs that any manifest names, with their sizes, and those
 // that one only knows. The former are durable before a manifest that names them
-// is, whether it became current or not.
-func (s *Store) named(ctx context.Context) (sizes map[Digest]int64, known map[Digest]bool, err error) {
+// is, whether it became current or not. A rebuild fails where a manifest cannot be
+// read now: it would take what is served well by the old index away.
+func (s *Store) named(ctx context.Context, x *index) (sizes map[Digest]int64, known map[Digest]bool, err error) {
 	sizes, known = make(map[Digest]int64), make(map[Digest]bool)
 	streams, err := s.files.archived()
 	if err != nil {
@@ -199,6 +201,9 @@ func (s *Store) named(ctx context.Context) (sizes map[Digest]int64, known map[Di
 				return nil, nil, err
 			}
 			m, err := s.files.Manifest(stream, id)
+			if s.mayPass(x, err) {
+				return nil, nil, err
+			}
 			if err != nil {
 				s.log.Error("a snapshot cannot be used", "stream", stream, "snapshot", id.String(), "reason", err)
 				continue
@@ -286,6 +291,9 @@ func (s *Store) shelve(ctx context.Context, x *index) error {
 		if errors.Is(err, ErrNoSnapshot) && len(ids) == 0 && slices.Contains(unguarded, stream) {
 			err = s.lostCurrent(stream)
 		}
+		if s.mayPass(x, err) {
+			return err
+		}
 		if err != nil {
 			s.log.Error("not all snapshots can be served", "stream", stream, "reason", err)
 		}
@@ -326,6 +334,9 @@ func (s *Store) shelveStream(ctx context.Context, x *index, stream string, ids [
 			continue
 		}
 		m, err := s.files.Manifest(stream, id)
+		if s.mayPass(x, err) {
+			return err
+		}
 		if err != nil {
 			s.log.Error("a snapshot cannot be served", "stream", stream, "snapshot", id.String(), "reason", err)
 			continue
@@ -346,6 +357,13 @@ func (s *Store) shelveStream(ctx context.Context, x *index, stream string, ids [
 		x.setShelf(stream, newShelf(kept))
 	}
 	return nil
+}
+
+// mayPass reports whether an error tells of this process and not of the file that it could not read, and x is made beside another
+// index: that one goes on serving what x would lack.
+func (s *Store) mayPass(x *index, err error) bool {
+	return x != s.index && slices.ContainsFunc([]error{fs.ErrPermission, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM},
+		func(passing error) bool { return errors.Is(err, passing) })
 }
 
 // completeFacts makes those blobs of m known again that x has lost together
