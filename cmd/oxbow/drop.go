@@ -32,6 +32,9 @@ func mirrorDrop(c *cli.Context) error {
 	if err := checkName(c, c.Args().First()); err != nil {
 		return err
 	}
+	if c.NArg() == 2 && c.Args().Get(1) == "" { // from a variable that is not set: not all of the stream is meant
+		return usagef(c, "the name of the product is empty")
+	}
 	return perform(c, &dropWork{Stream: c.Args().First(), Product: c.Args().Get(1), DryRun: c.Bool("dry-run"), JSON: c.Bool("json")}, cache.Open)
 }
 

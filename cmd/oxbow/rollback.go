@@ -32,6 +32,9 @@ func snapshotRollback(c *cli.Context) error {
 	if err := checkName(c, c.Args().First()); err != nil {
 		return err
 	}
+	if c.NArg() == 2 && c.Args().Get(1) == "" { // from a variable that is not set: a certain snapshot is meant
+		return usagef(c, "the id of the snapshot is empty")
+	}
 	return perform(c, &rollbackWork{Stream: c.Args().First(), ID: c.Args().Get(1), Resume: c.Bool("resume"), JSON: c.Bool("json")}, cache.Open)
 }
 
@@ -66,6 +69,8 @@ func (w *rollbackWork) do(ctx context.Context, o *owner, out *screen) error {
 	switch {
 	case errors.Is(err, cache.ErrNoSnapshot):
 		return &hinted{err, "`oxbow snapshot list " + w.Stream + "` prints those that there are"}
+	case errors.Is(err, cache.ErrMiss):
+		return &hinted{err, "`oxbow store check --repair` fetches what is lost again, or takes it from a directory; or go back to another snapshot"}
 	case err != nil:
 		return err
 	}
