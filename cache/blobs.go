@@ -145,10 +145,14 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 	}
 	defer f.Close()
 	h := newSums(Want{})
-	if err := s.hash(ctx, h, f); err != nil {
-		return 0, false, fmt.Errorf("cannot read blob %v: %w", d, err)
-	}
-	if h.digest() != d {
+	err = s.hash(ctx, h, f)
+	switch {
+	case ctx.Err() != nil:
+		return 0, false, context.Cause(ctx)
+	case err != nil:
+		s.log.Warn("a file in the store cannot be read, and will be replaced", "store", s.dir, "blob", d, "reason", err)
+		return 0, false, nil
+	case h.digest() != d:
 		s.log.Warn("a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d)
 		return 0, false, nil
 	}
