@@ -180,7 +180,7 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 	h := newSums(Want{})
 	err = s.hash(ctx, h, f)
 	if ctx.Err() != nil {
-		return 0, false, fmt.Errorf("cannot read blob %v: %w", d, err)
+		return 0, false, context.Cause(ctx)
 	}
 	if err == nil && h.digest() != d {
 		err = ErrCorrupt
@@ -190,7 +190,7 @@ func (s *Store) adopt(ctx context.Context, d Digest, pull bool) (size int64, ok 
 		if s.isDoubted(d) { // that is known
 			level = slog.LevelInfo
 		}
-		s.log.Log(ctx, level, "a file in the store is not what its name says, and will be replaced", "store", s.dir, "blob", d.String(), "reason", err)
+		s.log.Log(ctx, level, "a file in the store is not what its name says, or cannot be read, and will be replaced", "store", s.dir, "blob", d.String(), "reason", err)
 		return 0, false, nil
 	}
 	s.landing.RLock()

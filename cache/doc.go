@@ -51,10 +51,14 @@
 // lost; the next [Store.Begin] goes on from there. Small blobs that were proven and not flushed are found there again. A blob
 // that had its name already but was not in the index is proven again when somebody asks for its content, and not fetched.
 //
+// The next owner sees by LOCK that the last one died. It makes durable what that one did, before it builds on it, and does not take
+// the index's word for blobs that are gone, nor for what may be evicted.
+//
 // # Full disk
 //
 // [Store.Begin] refuses what would eat into the reserve, counting what the running ingests may still write; pulled blobs are
 // evicted before it does. When the disk is full
 // all the same, the ballast is given up so that the owner can go on serving and sweeping, and nothing is written to the index
-// without room: Badger would not survive it.
+// without room: Badger would not survive it. Nor is the index closed without room, or on a disk that takes no writes any more: it is
+// left as a crash leaves it.
 package cache

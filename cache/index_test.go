@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -385,6 +386,90 @@ func TestRebuildKeepsWhatItCannotRead(t *testing.T) {
 		if err := s.root.Chmod(name, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestAnIndexIsReplacedAtOnce promises that a crash leaves the old index or the new one, or at worst none: with a part of one, a blob
+// that is gone might seem to be there.
+func TestAnIndexIsReplacedAtOnce(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	two := put(t, s, KindItem, "a", "content")
+	id := publish(t, s, "stable", two)
+	if err := s.SetNote("of the old index", []byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{"replace", "replaced"} {
+		crashed := ""
+		s.index.trace = func(at string) error {
+			if at == step {
+				crashed = copyStore(t, s.dir)
+			}
+			return nil
+		}
+		if err := s.Rebuild(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.index.trace = nil
+		if step == "replaced" { // here the old one is moved away, whole
+			names, err := filepath.Glob(filepath.Join(crashed, indexDir+oldSuffix, "*.sst"))
+			if err != nil || len(names) == 0 {
+				t.Errorf("of the old index there is %q (%v)", names, err)
+			}
+		}
+		next, log := reopenLogged(t, crashed)
+		if _, err := next.Note("of the old index"); (err == nil) != (step == "replace") {
+			t.Errorf("%s: the note of the old index: %v", step, err)
+		}
+		if log != "" {
+			t.Errorf("%s: the log says\n%s", step, log)
+		}
+		wantFound(t, next, "stable", Published, "a", two, id)
+		wantNames(t, next, ".", "FORMAT", "LOCK", "blobs", "current", "index", "ingest", "keys", "pins", "snapshots", "streams")
+		if err := s.SetNote("of the old index", []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRebuildRemovesLast promises that what a rebuild removes is unknown by then: a crash must not leave an index that has what is
+// gone.
+func TestRebuildRemovesLast(t *testing.T) {
+	t.Parallel()
+	base := createStore(t)
+	damaged := ingest(t, base, []byte("some bytes"))
+	flush(t, base)
+	overwrite(t, base, blobName(damaged), "other bits")
+	if err := base.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for step := 0; ; step++ {
+		s, err := Open(copyStore(t, base.dir), testOptions(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		crashed := ""
+		f := inject(s, step, func() { crashed = copyStore(t, s.dir) })
+		err = s.Rebuild(t.Context())
+		f.end()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if crashed == "" {
+			if want := []string{"syncfs .", "replace index", "replaced index", "remove " + blobName(damaged), "fsync " + blobDir(damaged)}; err != nil || !slices.Equal(f.done, want) {
+				t.Errorf("the steps were %q (%v), want %q", f.done, err, want)
+			}
+			return
+		}
+		next := reopenStore(t, crashed)
+		if _, err := next.root.Stat(blobName(damaged)); next.Has(damaged) && err != nil {
+			t.Errorf("step %d: the index has a blob that is not there", step)
+		}
+		if err := next.Rebuild(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		put(t, next, KindItem, "a", "some bytes")
+		flush(t, next)
 	}
 }
 

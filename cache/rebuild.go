@@ -20,8 +20,14 @@ func (s *Store) settle(ctx context.Context) error {
 		return err
 	}
 	if !whole {
-		if err := s.fill(ctx, s.index, false); err != nil {
+		if err := s.fill(ctx, s.index, nil); err != nil {
 			return fmt.Errorf("cannot make the index from the files: %w", err)
+		}
+	}
+	if s.died {
+		s.recount = true
+		if err := s.dropGone(ctx); err != nil {
+			return err
 		}
 	}
 	if err := s.shelve(ctx, s.index); err != nil {
@@ -41,12 +47,25 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		return err
 	}
 	defer s.index.endTurn()
+	var damaged []Digest
+	prove := func(d Digest) (facts blobFacts, sound bool, err error) {
+		facts, err = s.prove(ctx, d)
+		switch {
+		case ctx.Err() != nil:
+			return blobFacts{}, false, context.Cause(ctx)
+		case errors.Is(err, ErrCorrupt):
+			damaged = append(damaged, d)
+		case err != nil:
+			s.log.Error("a blob that nothing names cannot be read, and counts as missing", "digest", d.String(), "reason", err)
+		}
+		return facts, err == nil, nil
+	}
 	err := s.index.replace(func(new *index) error {
 		// A blob that nothing names may have got its name by a rename that no sync followed.
 		if err := s.disk.SyncFS(); err != nil {
 			return err
 		}
-		if err := s.fill(ctx, new, true); err != nil {
+		if err := s.fill(ctx, new, prove); err != nil {
 			return err
 		}
 		if err := s.shelve(ctx, new); err != nil {
@@ -54,18 +73,37 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		}
 		return s.recredit(ctx, new)
 	})
+	if err == nil {
+		err = s.removeDamaged(damaged) // of which the old index may have known
+	}
 	if err != nil {
 		return fmt.Errorf("cannot rebuild the index: %w", err)
 	}
 	return nil
 }
 
+// removeDamaged removes files that are not what their names say, but for those whose blobs have come again.
+func (s *Store) removeDamaged(blobs []Digest) error {
+	s.landing.Lock()
+	defer s.landing.Unlock()
+	for _, d := range blobs {
+		if s.Has(d) {
+			continue
+		}
+		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
+		if err := s.disk.Remove(blobName(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fill makes the blobs known that manifests name and that are in the store,
-// and marks x as whole. Others are read only if they are to be proven: who
+// and marks x as whole. Others are believed only if there is a prove that proves them: who
 // opens a store does not wait for that, and who asks for their content later
 // has them proven then. Blobs that manifests only know are pulled, and were
 // used last when the account says, or else when they were written.
-func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
+func (s *Store) fill(ctx context.Context, x *index, prove func(Digest) (facts blobFacts, sound bool, err error)) error {
 	named, asked, err := s.named(ctx, x)
 	if err != nil {
 		return err
@@ -93,14 +131,16 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 			blobs[d] = blobFacts{Size: size}
 		case isNamed:
 			s.log.Error("a blob has the wrong size and counts as missing", "digest", d.String(), "size", size, "want", want)
-		case proveOthers:
-			if err := s.proveOther(ctx, d, blobs); err != nil {
+		case prove != nil:
+			facts, sound, err := prove(d)
+			if err != nil || !sound {
 				return err
 			}
+			blobs[d] = facts
 		default:
 			others++
 		}
-		if _, proven := blobs[d]; !isNamed && (proven || !proveOthers) {
+		if !isNamed {
 			s.findPulled(d, asked, pulls)
 		}
 		return flush(batchRoom)
@@ -113,7 +153,7 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 	}
 	if known+others > 0 || len(named) > 0 {
 		level := slog.LevelWarn
-		if proveOthers { // somebody asked for it
+		if prove != nil { // somebody asked for it
 			level = slog.LevelInfo
 		}
 		s.log.Log(ctx, level, "the index was made again from the files", "blobs", known, "unproven", others)
@@ -135,25 +175,6 @@ func (s *Store) findPulled(d Digest, asked map[Digest]bool, pulls map[Digest]pul
 	if f, ok := s.found(d); ok {
 		pulls[d] = f
 	}
-}
-
-// proveOther adds a blob that nothing names to blobs, or removes it if it is
-// damaged. One that cannot be read stays unknown: it keeps nothing else from being made.
-func (s *Store) proveOther(ctx context.Context, d Digest, blobs map[Digest]blobFacts) error {
-	facts, err := s.prove(ctx, d)
-	if errors.Is(err, ErrCorrupt) {
-		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
-		return s.disk.Remove(blobName(d))
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err != nil {
-		s.log.Warn("a blob that nothing names cannot be read", "digest", d.String(), "reason", err)
-		return nil
-	}
-	blobs[d] = facts
-	return nil
 }
 
 // unknownBeside reports whether blob d is unknown to the index that x is made beside: it was set aside since it is damaged, maybe

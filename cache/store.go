@@ -68,6 +68,10 @@ type Options struct {
 	Now func() time.Time
 	// Log is told what an operator should know. If nil, nothing is logged.
 	Log *slog.Logger
+
+	// trace, if set, is told of every durable step as [durable.Disk].Trace is, and of the writes of the index. It lets tests see
+	// what comes before a store is open.
+	trace func(durable.Op) error
 }
 
 // DefaultReserve is [Options].Reserve where that is zero.
@@ -130,6 +134,7 @@ type Store struct {
 	promising sync.Mutex
 	promised  atomic.Int64 // bytes that running ingests may still write
 
+	died    bool // the last owner did not close the store, and this is not put right yet
 	recount bool // set while the store is opened: the account may hold what a snapshot needs
 
 	// tending is the goroutine that evicts and saves times of use; stop ends it, due calls for an eviction.
@@ -228,7 +233,7 @@ func (s *Store) create() error {
 	}
 	format := fmt.Appendf(nil, "oxbow store %d\n", formatVersion)
 	if err := s.disk.WriteFile(formatFile, format, 0o644); err != nil {
-		return fmt.Errorf("cannot create store %s: %w", s.dir, err)
+		return fmt.Errorf("cannot create store %s: %w", s.dir, s.full(err))
 	}
 	if err := syncParent(s.dir); err != nil {
 		return fmt.Errorf("cannot create store %s: %w", s.dir, err)
@@ -284,13 +289,17 @@ func (s *Store) openDisk() (err error) {
 	if s.disk, err = durable.New(s.root, ingestDir); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
+	s.disk.Trace = s.opts.trace
 	return nil
 }
 
 // openRest completes the layout, clears waste, and opens the index: with the lock held, nobody else can be at work here.
 func (s *Store) openRest() (err error) {
 	if err := s.makeLayout(); err != nil {
-		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
+		return fmt.Errorf("cannot open store %s: %w", s.dir, s.full(err))
+	}
+	if s.died {
+		s.settleNames()
 	}
 	if err := s.clearWaste(); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
@@ -302,9 +311,13 @@ func (s *Store) openRest() (err error) {
 	if s.index, err = openIndex(filepath.Join(s.dir, indexDir), s.log, s.roomFor); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
+	if trace := s.opts.trace; trace != nil {
+		s.index.trace = func(step string) error { return trace(durable.Op{Kind: step, Name: indexDir}) }
+	}
 	if err := s.settle(context.Background()); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
+	s.died = false
 	stop := make(chan struct{})
 	s.stop = stop
 	s.tending.Go(func() { s.tend(stop) })
@@ -357,8 +370,14 @@ func (s *Store) Close() error {
 		s.tending.Wait()
 		s.saveUses()
 	}
+	left := false
 	if s.index != nil {
-		errs = append(errs, s.index.close())
+		err := s.index.close()
+		if left = errors.Is(err, errLeft); left {
+			s.log.Warn("the index could not be closed, and the next start opens it as after a crash", "store", s.dir, "reason", err)
+		} else {
+			errs = append(errs, err)
+		}
 	}
 	if s.disk != nil {
 		errs = append(errs, s.disk.Close())
@@ -366,7 +385,7 @@ func (s *Store) Close() error {
 	if s.parts != nil {
 		errs = append(errs, s.parts.Close())
 	}
-	errs = append(errs, s.dropLock(), s.root.Close())
+	errs = append(errs, s.dropLock(left || s.died), s.root.Close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot close store %s: %w", s.dir, err)
 	}
