@@ -1,13 +1,17 @@
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME = 10s
+TORTURE = 5m
 
-.PHONY: build test check demo fuzz clean
+.PHONY: build test torture check demo fuzz clean
 
 build:
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/oxbow ./cmd/oxbow
 
 test:
 	go test -race ./...
+
+torture:
+	go test -race -count=1 -v -timeout 0 -run '^TestTorture$$' ./cmd/oxbow -torture $(TORTURE) $(SEED:%=-torture.seed %)
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }

@@ -135,6 +135,7 @@ var errSyncFailed = errors.New("a sync failed while it was written; its bytes we
 
 // land makes a large blob durable and known, in this order: sync its bytes, rename, sync the directory, index.
 func (in *Ingest) land(b proven) error {
+	defer in.s.step(stepDurable, "digest", b.Digest.String())()
 	if err := in.finish(b.Size); err != nil {
 		return err
 	}
@@ -159,6 +160,7 @@ func (in *Ingest) land(b proven) error {
 // makeKnown puts durable blobs into the index, and those that are pulled into the account. A pulled one that came meanwhile by
 // another sum is not, nor one that came again: a snapshot may need it. It holds landing.
 func (s *Store) makeKnown(blobs ...proven) error {
+	defer s.step(stepIndex, "blobs", len(blobs))()
 	facts, pulls := make(map[Digest]blobFacts, len(blobs)), make(map[Digest]pullFacts)
 	for _, b := range blobs {
 		facts[b.Digest] = blobFacts{Size: b.Size, XXH64: b.xxh64, Proven: s.opts.Now()}

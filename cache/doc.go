@@ -34,6 +34,8 @@
 // only what is proven leaves ingest/. A large blob is then synced by itself: its bytes, its new name, its entry in the index.
 // Small ones wait for [Store.Flush], where thousands share one sync. Until then, and wherever a sync fails, [Store.Has] says no.
 //
+// A log at level debug is told of each step of this, and of each operation on the disk, before it is taken: see [Step].
+//
 // # What is pulled
 //
 // A blob that came by [Store.BeginPull], and that no kept snapshot needs, is pulled: snapshots know it at most. All pulled ones

@@ -86,6 +86,7 @@ func (s *Store) evictSome(need int64) (n int, bytes int64, err error) {
 	if len(victims) == 0 {
 		return 0, 0, nil
 	}
+	defer s.step(stepEvict, "blobs", len(victims))()
 	err = s.removeLeaving(victims)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,6 +174,7 @@ func (s *Store) removeFiles(pulls map[Digest]pullFacts, blobs []Digest) error {
 	var errs []error
 	var gone []Digest
 	for _, d := range blobs {
+		s.log.Debug("disk", "op", "remove", "name", blobName(d))
 		err := s.root.Remove(blobName(d))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)

@@ -31,6 +31,7 @@ func (s *Store) flush() error {
 	if len(batch) == 0 {
 		return nil
 	}
+	defer s.step(stepDurable, "blobs", len(batch))()
 	if err := s.disk.SyncFS(); err != nil {
 		return s.lost(err)
 	}

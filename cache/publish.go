@@ -76,11 +76,16 @@ func (s *Store) publishNew(ctx context.Context, id Digest, m *Manifest) error {
 	if err := s.writeManifest(id, m); err != nil {
 		return err
 	}
-	new, err := s.index.addSnapshot(ctx, id, m)
+	new, err := s.addEntries(ctx, id, m)
 	if err != nil {
 		return fmt.Errorf("cannot write the index: %w", err)
 	}
 	return s.switchTo(new)
+}
+
+func (s *Store) addEntries(ctx context.Context, id Digest, m *Manifest) (shelved, error) {
+	defer s.step(stepIndex, "stream", m.Stream, "snapshot", id.String())()
+	return s.index.addSnapshot(ctx, id, m)
 }
 
 // present makes sure that every blob that m names is in the store.
@@ -101,6 +106,7 @@ func (s *Store) present(m *Manifest) error {
 }
 
 func (s *Store) writeManifest(id Digest, m *Manifest) error {
+	defer s.step(stepManifest, "stream", m.Stream, "snapshot", id.String())()
 	name := manifestName(m.Stream, id)
 	err := s.disk.MkdirAll(path.Dir(name), 0o755)
 	if err == nil && s.index.shelf(m.Stream) == nil { // a first attempt may have made the directory and failed then
@@ -122,6 +128,7 @@ func (s *Store) writeManifest(id Digest, m *Manifest) error {
 // switchTo makes a snapshot current: first in the files, then on the shelf.
 // If the files may have switched in spite of an error, they decide.
 func (s *Store) switchTo(new shelved) error {
+	defer s.step(stepSwitch, "stream", new.Stream, "snapshot", new.ID.String())()
 	before, err := s.files.kept(new.Stream)
 	var old []shelved
 	if sh := s.index.shelf(new.Stream); sh != nil {

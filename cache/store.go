@@ -290,11 +290,18 @@ func (s *Store) openDisk() (err error) {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
 	s.disk.Trace = s.opts.trace
+	if s.disk.Trace == nil && s.log.Enabled(context.Background(), slog.LevelDebug) {
+		s.disk.Trace = func(op durable.Op) error {
+			s.log.Debug("disk", "op", op.Kind, "name", op.Name)
+			return nil
+		}
+	}
 	return nil
 }
 
 // openRest completes the layout, clears waste, and opens the index: with the lock held, nobody else can be at work here.
 func (s *Store) openRest() (err error) {
+	defer s.step(stepOpen)()
 	if err := s.makeLayout(); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, s.full(err))
 	}

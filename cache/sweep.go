@@ -255,6 +255,7 @@ func (p *SweepPlan) Execute(ctx context.Context) (SweepResult, error) {
 		return r, errors.New("cannot sweep: the plan was carried out already; make a new one")
 	}
 	p.done = true
+	defer p.s.step(stepSweep)()
 	err := p.execute(ctx, &r)
 	p.s.restoreBallast()
 	if err != nil {

@@ -131,6 +131,7 @@ func (f *fetcher) get(ctx context.Context, file *file) (cache.Blob, error) {
 	if err != nil {
 		return cache.Blob{}, err
 	}
+	defer cache.Step(f.run.m.log, "fetch", "stream", f.run.reader.s.Name, "path", file.paths[0])()
 	defer in.Close()
 	before := file.want.Size
 	for _, e := range in.Missing() {

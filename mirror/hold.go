@@ -53,7 +53,7 @@ func (m *Mirror) Resume(name string) error {
 	case st.Held == nil:
 		return fmt.Errorf("stream %s is %w", name, ErrNotHeld)
 	}
-	st.Held, st.Accepted.Whole = nil, false
+	st.Held, st.Undo, st.Accepted.Whole = nil, nil, false
 	return writeState(m.store, st)
 }
 

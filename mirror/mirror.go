@@ -75,7 +75,7 @@ type underway struct {
 	fetching bool
 }
 
-// New returns a Mirror of o.Store.
+// New returns a Mirror of o.Store. What a crash left of a rollback that had published nothing yet is taken back.
 func New(o Options) *Mirror {
 	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, offline: o.Offline,
 		syncing: map[string]*underway{}, lastAsked: map[string]time.Time{}, limits: map[limitKey]*rate.Limiter{}}
@@ -94,6 +94,7 @@ func New(o Options) *Mirror {
 	if m.settle == 0 {
 		m.settle = time.Minute
 	}
+	m.undoHolds()
 	return m
 }
 

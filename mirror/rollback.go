@@ -37,7 +37,7 @@ type RolledBack struct {
 //
 // What is published is a new snapshot that follows the current one, with a date of its own: mirrors of this one take it as progress.
 // No file is copied or fetched. The stream is held from before the switch on, so that no sync undoes it, whatever happens; one
-// that is under way is interrupted. [Mirror.Resume] ends that.
+// that is under way is interrupted. [Mirror.Resume] ends that. After a crash before the switch, [New] takes the hold back.
 func (m *Mirror) Rollback(ctx context.Context, name string, to cache.Digest) (*RolledBack, error) {
 	lease := m.store.Lease()
 	defer lease.Release()
@@ -53,13 +53,13 @@ func (m *Mirror) Rollback(ctx context.Context, name string, to cache.Digest) (*R
 		return nil, err
 	}
 	defer end()
-	before, err := m.holdStream(name, target.id)
-	if err != nil {
+	defer cache.Step(m.log, "rollback", "stream", name, "to", target.id.String())()
+	if err := m.holdStream(name, target.id); err != nil {
 		return nil, err
 	}
 	res, err := m.rollBack(ctx, name, target, lease)
 	if res == nil {
-		err = errors.Join(err, m.holdAgain(name, before))
+		err = errors.Join(err, m.update(name, (*state).undoHold))
 	}
 	if err != nil {
 		err = fmt.Errorf("cannot roll stream %s back to %.12s: %w", name, target.id, err)
@@ -141,17 +141,47 @@ func shownFiles(m *cache.Manifest) map[string]cache.Digest {
 	return files
 }
 
-// holdStream records that a stream is held, and returns what was recorded before.
-func (m *Mirror) holdStream(name string, to cache.Digest) (before *Held, err error) {
-	err = m.update(name, func(st *state) {
-		before, st.Held = st.Held, &Held{Since: m.now().UTC().Truncate(time.Second), To: to.String()}
+// holdStream records that a stream is held, and what takes that back.
+func (m *Mirror) holdStream(name string, to cache.Digest) error {
+	now, err := m.store.Current(name)
+	if err != nil {
+		return err
+	}
+	return m.update(name, func(st *state) {
+		st.Undo = &undo{Current: now.ID.String(), Held: st.Held}
+		st.Held = &Held{Since: m.now().UTC().Truncate(time.Second), To: to.String()}
 	})
-	return before, err
 }
 
-// holdAgain takes a hold back, since nothing was rolled back.
-func (m *Mirror) holdAgain(name string, before *Held) error {
-	return m.update(name, func(st *state) { st.Held = before })
+// An undo takes back the hold of a rollback that came to nothing.
+type undo struct {
+	Current string `json:"current"`        // what it was to take the place of: another one is current, and it took place
+	Held    *Held  `json:"held,omitempty"` // as it was before
+}
+
+func (st *state) undoHold() {
+	if st.Undo != nil { // else somebody has resumed the stream meanwhile
+		st.Held, st.Undo = st.Undo.Held, nil
+	}
+}
+
+// undoHolds takes back the holds of rollbacks that a crash ended before the switch: else streams would stay as somebody did not
+// want them, and be held there.
+func (m *Mirror) undoHolds() {
+	all, _ := m.store.Files().Streams()
+	for _, name := range all {
+		st, err := readState(m.store.Files(), name)
+		if err != nil || st.Undo == nil || st.Held == nil {
+			continue
+		}
+		if now, err := m.store.Current(name); err != nil || now.ID.String() != st.Undo.Current {
+			continue
+		}
+		m.log.Warn("a rollback was interrupted before it published anything, and holds nothing", "stream", name, "to", st.Held.To)
+		if err := m.update(name, (*state).undoHold); err != nil {
+			m.log.Error("a stream stays held by a rollback that did not take place: `oxbow snapshot rollback "+name+" --resume` ends it", "reason", err)
+		}
+	}
 }
 
 // interrupt ends the sync or refresh of a stream that is under way.

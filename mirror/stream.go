@@ -276,6 +276,7 @@ type state struct {
 	Accepted accepted `json:"accepted,omitzero"`
 	Last     *Last    `json:"last,omitempty"`
 	Held     *Held    `json:"held,omitempty"`    // by a rollback; nil: syncs go on
+	Undo     *undo    `json:"undo,omitempty"`    // of the rollback that began last
 	Hold     []string `json:"hold,omitempty"`    // versions held back on the command line, as in Stream.Hold
 	Dropped  []string `json:"dropped,omitempty"` // products that the next publication does without, unless upstream offers them
 }

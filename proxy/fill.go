@@ -96,7 +96,9 @@ type fill struct {
 // run brings the content, or finds out that it cannot be had.
 func (f *fill) run(ctx context.Context) {
 	began := time.Now()
+	done := cache.Step(f.log, "fill", "stream", f.stream, "path", f.entry.Path)
 	err := f.bring(ctx)
+	done()
 	f.remove(f.entry.Digest) // who comes now finds it in the store, or tries anew
 	f.change(func() { f.ended, f.err = true, err })
 	f.metrics.fillEnds(f.stream, err, f.landed)

@@ -32,6 +32,11 @@ type audit struct {
 
 // auditTree reads the tree at base, which ends with a slash.
 func auditTree(ctx context.Context, client *http.Client, base, keyringURL string) (*audit, error) {
+	return auditFamilies(ctx, client, base, keyringURL, "sjson", "json")
+}
+
+// auditFamilies reads what one of the families of documents names, or both.
+func auditFamilies(ctx context.Context, client *http.Client, base, keyringURL string, suffixes ...string) (*audit, error) {
 	a := &audit{client: client, base: base, seen: map[streams.Path]*streams.Item{}}
 	data, err := a.get(ctx, keyringURL)
 	if err != nil {
@@ -40,8 +45,8 @@ func auditTree(ctx context.Context, client *http.Client, base, keyringURL string
 	if a.ring, err = streams.ReadKeyring(data); err != nil {
 		return nil, fmt.Errorf("cannot use %s: %w", keyringURL, err)
 	}
-	for _, family := range []string{"sjson", "json"} {
-		if err := a.family(ctx, family); err != nil {
+	for _, suffix := range suffixes {
+		if err := a.family(ctx, suffix); err != nil {
 			return nil, err
 		}
 	}

@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) {
 	playProgram(m)
-	testscript.Main(plainly{m}, map[string]func(){racing: main})
+	testscript.Main(plainly{m}, map[string]func(){racing: main, tortured: dieAsTold})
 }
 
 // racing is this test binary as a program, with the race detector where the tests have
