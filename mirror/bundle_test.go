@@ -35,17 +35,17 @@ func newFarSite(t *testing.T) *farSite {
 // export writes a bundle of the current snapshot, a volume each.
 func (s *site) export(o mirror.ExportOptions) (volumes [][]byte) {
 	s.t.Helper()
-	return exportFrom(s.t, s.m, s.store, o)
+	return exportFrom(s.t, s.store, o)
 }
 
-func exportFrom(t *testing.T, m *mirror.Mirror, store *cache.Store, o mirror.ExportOptions) (volumes [][]byte) {
+func exportFrom(t *testing.T, store *cache.Store, o mirror.ExportOptions) (volumes [][]byte) {
 	t.Helper()
 	snap, err := store.Current(stable)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.Snapshots, o.MadeBy = []cache.Snapshot{snap}, "oxbow test"
-	e, err := m.PlanExport(t.Context(), o)
+	e, err := mirror.PlanExport(t.Context(), store.Files(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestVolumes(t *testing.T) {
 	}
 	far.mustTake(o, volumes[0])
 	far.same(near)
-	if _, err := near.m.PlanExport(t.Context(), mirror.ExportOptions{Snapshots: []cache.Snapshot{{Stream: stable, ID: current(t, near.store, stable)}}, Split: 50 << 10}); err == nil || !strings.Contains(err.Error(), "volume is too small") {
+	if _, err := mirror.PlanExport(t.Context(), near.store.Files(), mirror.ExportOptions{Snapshots: []cache.Snapshot{{Stream: stable, ID: current(t, near.store, stable)}}, Split: 50 << 10}); err == nil || !strings.Contains(err.Error(), "volume is too small") {
 		t.Errorf("of small volumes: %v", err)
 	}
 }

@@ -50,9 +50,10 @@ type Export struct {
 // errTooSmall: a file does not fit into a volume.
 var errTooSmall = errors.New("a volume is too small")
 
-// PlanExport plans a bundle. Nothing is written; blobs are not read, but for documents.
-func (m *Mirror) PlanExport(ctx context.Context, o ExportOptions) (*Export, error) {
-	e := &exporting{m: m, o: o, e: &Export{files: m.store.Files(), small: map[string][]byte{}}}
+// PlanExport plans a bundle. It needs no lock, and writes nothing; blobs are not read, but for documents. The error is cache.ErrMiss
+// where the site has no key to sign with.
+func PlanExport(ctx context.Context, f *cache.Files, o ExportOptions) (*Export, error) {
+	e := &exporting{o: o, e: &Export{files: f, small: map[string][]byte{}}}
 	if err := e.plan(ctx); err != nil {
 		return nil, fmt.Errorf("cannot make a bundle: %w", err)
 	}
@@ -61,7 +62,6 @@ func (m *Mirror) PlanExport(ctx context.Context, o ExportOptions) (*Export, erro
 
 // An exporting is an Export being planned.
 type exporting struct {
-	m     *Mirror
 	o     ExportOptions
 	e     *Export
 	key   *streams.SigningKey
@@ -70,7 +70,7 @@ type exporting struct {
 }
 
 func (e *exporting) plan(ctx context.Context) (err error) {
-	if e.key, err = e.m.Key(); err != nil {
+	if e.key, err = SiteKey(e.e.files); err != nil {
 		return err
 	}
 	e.files = map[cache.Digest]int64{}

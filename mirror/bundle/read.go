@@ -89,6 +89,9 @@ func NewReader(r io.Reader, trust Trust, now time.Time) (*Reader, error) {
 // small reads a member that has to come next and is not in a table of contents yet.
 func (b *Reader) small(name string, limit int64) ([]byte, error) {
 	h, err := b.header()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("%w: it ends before %s: %w", ErrDamaged, name, unexpected(err))
+	}
 	if err != nil || h.Name != name {
 		return nil, fmt.Errorf("%w: it does not begin with %s and %s", ErrNotBundle, siteFile, contentsFile)
 	}
@@ -253,4 +256,29 @@ func Decompress(m Member, r io.Reader, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s has the content %v", ErrDamaged, m.Path, got)
 	}
 	return data.Bytes(), nil
+}
+
+// Whole returns how many members of a volume of the bundle with that id are whole at the beginning of r, contents.asc included: what
+// an export that was interrupted has written. It proves every one of them, and nothing of who signed. The error says that r begins
+// otherwise; a file that ends before its table of contents has none.
+func Whole(r io.Reader, id cache.Digest) (int, error) {
+	b, err := NewReader(r, func(site *streams.Keyring) (*streams.Keyring, error) { return site, nil }, time.Now())
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if got := b.Contents.ID(); got != id {
+		return 0, fmt.Errorf("it is of bundle %v", got)
+	}
+	for n := 2; ; n++ {
+		_, data, err := b.Next()
+		if err == nil {
+			_, err = io.Copy(io.Discard, data)
+		}
+		if err != nil {
+			return n, nil
+		}
+	}
 }
