@@ -97,7 +97,25 @@ var (
 // was read stays until the rest comes; nothing of it is served before. Of several bundles the older one comes first.
 //
 // Errors are those of package bundle, ErrGap, ErrOlder, ErrVouched, and the store's. What came before the error is kept.
-func (m *Mirror) Import(ctx context.Context, sources []Source, o ImportOptions) (results []*BundleResult, err error) {
+func (m *Mirror) Import(ctx context.Context, sources []Source, o ImportOptions) ([]*BundleResult, error) {
+	results, err := m.importAll(ctx, sources, o)
+	for _, refused := range []error{bundle.ErrForeign, bundle.ErrDamaged, bundle.ErrContents, bundle.ErrNotBundle, ErrGap, ErrOlder, ErrVouched} {
+		if errors.Is(err, refused) {
+			return results, unverified{err}
+		}
+	}
+	return results, err
+}
+
+// An unverified is an [ErrVerification] that says more by itself.
+type unverified struct{ error }
+
+func (u unverified) Unwrap() error { return u.error }
+
+// Is reports whether target is ErrVerification.
+func (unverified) Is(target error) bool { return target == ErrVerification }
+
+func (m *Mirror) importAll(ctx context.Context, sources []Source, o ImportOptions) (results []*BundleResult, err error) {
 	im := &importing{m: m, o: o}
 	sources, err = im.inOrder(sources)
 	if err != nil {

@@ -44,7 +44,7 @@ func keyGenerateCommand() *cli.Command {
 
 func keyImportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "import", Usage: "make an OpenPGP private key, unencrypted, the signing key", ArgsUsage: "FILE|-",
+		Name: "import", Usage: "make an OpenPGP private key, unencrypted, the signing key; or trust bundles that a public one signs", ArgsUsage: "FILE|-",
 		Flags: []cli.Flag{replaceFlag()}, Action: keyImport,
 	}
 }
@@ -182,11 +182,26 @@ type importWork struct {
 }
 
 func (w *importWork) do(_ context.Context, o *owner, out *screen) error {
+	if _, err := streams.ReadKeyring(w.Secret); err == nil && !w.Replace && !streams.HasSecret(w.Secret) {
+		return w.trust(o, out)
+	}
 	key, err := o.mirror.ImportKey(w.Secret, w.Replace)
 	if err != nil {
 		return fmt.Errorf("cannot import %s: %w", w.Name, err)
 	}
 	return printKey(out.stdout, key, false)
+}
+
+// trust has bundles be trusted that a public key signs.
+func (w *importWork) trust(o *owner, out *screen) error {
+	keys, err := o.mirror.TrustKeys(w.Secret)
+	if err != nil {
+		return fmt.Errorf("cannot import %s: %w", w.Name, err)
+	}
+	for _, k := range keys {
+		printLine(out.stdout, "bundles are trusted that %s signs (%s)", k.Fingerprint, k.UserID)
+	}
+	return nil
 }
 
 // readInput reads a file, or standard input for "-", of at most limit bytes.
