@@ -162,6 +162,12 @@ func TestAirGap(t *testing.T) {
 	}
 	far.mustTake(mirror.ImportOptions{}, append(bundles[3], bundles[2]...)...)
 	far.same(near)
+	if mirror.Signs(far.store.Files()) {
+		t.Error("the far site is said to sign what it publishes")
+	}
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, key.Public()) {
+		t.Errorf("the keyring of the far site has %d bytes, %v", len(ring), err)
+	}
 	if results, err := far.take(mirror.ImportOptions{}, bundles[2]...); err != nil || len(results[0].Known) != 1 {
 		t.Errorf("once more: %+v, %v", results, err)
 	}

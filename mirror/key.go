@@ -86,6 +86,11 @@ func Signs(f *cache.Files) bool {
 			return true
 		}
 		man, err := f.Manifest(name, current.ID)
+		if err == nil {
+			if st, failed := readState(f, name); failed == nil && st.Imported != nil {
+				continue // another site signs it
+			}
+		}
 		if err != nil || shownKind(man) == cache.KindSite {
 			return true
 		}
