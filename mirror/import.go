@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
 	"oxbow/streams"
@@ -170,6 +172,8 @@ type importing struct {
 	m  *Mirror
 	o  ImportOptions
 	in *incoming // of the volume that was read last
+
+	commits *errgroup.Group // of the files of a volume
 }
 
 // An incoming is a bundle of which a volume was read.
@@ -199,25 +203,38 @@ func (im *importing) volume(ctx context.Context, s Source) error {
 		im.in = in
 	}
 	taken := Taken{Name: s.Name, Bundle: in.id.String(), Of: in.contents.Volumes}
+	im.commits = new(errgroup.Group)
+	im.commits.SetLimit(committing)
+	err = im.members(ctx, in, r, &taken)
+	if failed := im.commits.Wait(); err == nil {
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	if taken.Volume = r.Number(); im.o.Taken != nil {
+		im.o.Taken(taken)
+	}
+	return nil
+}
+
+// members takes in all that a volume has.
+func (im *importing) members(ctx context.Context, in *incoming, r *bundle.Reader, taken *Taken) error {
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		member, data, err := r.Next()
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err == nil {
-			err = im.member(ctx, in, r, member, data, &taken)
+			err = im.member(ctx, in, r, member, data, taken)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if taken.Volume = r.Number(); im.o.Taken != nil {
-		im.o.Taken(taken)
-	}
-	return nil
 }
 
 // trust returns the keys that may have signed a bundle: those that were imported to be trusted, and the one that the operator names now.
@@ -365,26 +382,35 @@ func (im *importing) document(ctx context.Context, m bundle.Member, data io.Read
 	return err
 }
 
-// file takes in a file, whose content the store proves. One that is here is passed over.
+// committing is how many files are made durable while the next is read.
+const committing = 2
+
+// file takes in a file, whose content the store proves while the next one is read. One that is here is passed over.
 func (im *importing) file(ctx context.Context, r *bundle.Reader, m bundle.Member, data io.Reader, taken *Taken) error {
 	if im.m.store.Has(m.Digest) {
 		r.Skip()
 		return nil
 	}
 	r.Proven()
-	_, err := im.m.store.Take(ctx, cache.Want{SHA256: m.Digest, Size: m.Size}, data)
+	in, err := im.m.store.Receive(ctx, cache.Want{SHA256: m.Digest, Size: m.Size}, data)
 	if errors.Is(err, cache.ErrExists) {
 		r.Skip()
 		return nil
 	}
-	if errors.Is(err, cache.ErrCorrupt) {
-		return fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, m.Path, err)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		taken.Files++
-		taken.Bytes += m.Size
-	}
-	return err
+	taken.Files++
+	taken.Bytes += m.Size
+	im.commits.Go(func() error {
+		defer in.Close()
+		_, err := in.Commit(ctx)
+		if errors.Is(err, cache.ErrCorrupt) {
+			return fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, m.Path, err)
+		}
+		return err
+	})
+	return nil
 }
 
 // expect has what comes of a bundle stay until the rest is there, once all its manifests were read.
