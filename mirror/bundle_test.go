@@ -235,3 +235,114 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("of small volumes: %v", err)
 	}
 }
+
+// A site that imports hands on to a third: what is served there is signed by the first, whose keyring came along, and the chain names
+// both, back to upstream's signatures.
+func TestBundleChain(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	nearKey, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle, far := newFarSite(t), newFarSite(t)
+	middle.mustTake(mirror.ImportOptions{TrustFingerprint: nearKey.Fingerprint()}, near.export(mirror.ExportOptions{})...)
+	middleKey, err := middle.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	volumes := exportFrom(t, middle.store, mirror.ExportOptions{Split: 300 << 10})
+	far.mustTake(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint(), Keyring: tree.Keyring()}, volumes...)
+	far.same(near)
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, nearKey.Public()) {
+		t.Errorf("the keyring of the far site is not that of the near one: %v", err)
+	}
+	i, err := mirror.InspectBundle(t.Context(), []mirror.Source{{Name: "one", Reader: bytes.NewReader(volumes[1])}}, mirror.InspectOptions{Files: true, Keyring: tree.Keyring()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(i.Faults) > 0 || len(i.Read) != 1 || i.Read[0].Volume != 2 || !i.Read[0].Proven || len(i.Missing()) != len(volumes)-1 {
+		t.Errorf("faults %q, read %+v, missing %v", i.Faults, i.Read, i.Missing())
+	}
+	s := i.Streams[0]
+	if len(s.Handovers) != 2 || s.Handovers[0].Site != nearKey.Fingerprint() || s.Handovers[1].Site != middleKey.Fingerprint() || !s.Handovers[0].Proven || !s.Handovers[1].Proven {
+		for _, h := range s.Handovers {
+			t.Errorf("near %s, middle %s, handover %+v", nearKey.Fingerprint(), middleKey.Fingerprint(), h)
+		}
+	}
+	for _, v := range s.Custody.Vouchers() {
+		if v.Signed == nil {
+			t.Errorf("nobody signed %s", v.Path)
+		}
+	}
+	if len(s.Custody.Versions) != len(near.versions()) {
+		t.Errorf("%d versions are vouched for, %d published", len(s.Custody.Versions), len(near.versions()))
+	}
+	other := streamstest.MAAS(streamstest.Shape{})
+	i, err = mirror.InspectBundle(t.Context(), []mirror.Source{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: other.Keyring()})
+	if err != nil || len(i.Faults) != len(near.versions()) {
+		t.Errorf("by another keyring: %d faults, %v", len(i.Faults), err)
+	}
+}
+
+// What is not to be imported is refused before anything of it is taken in: a stream that is synced here, one that another site's
+// bundles bring, something older than what is here, and what upstream's keyring does not vouch for.
+func TestImportRefused(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	first := near.export(mirror.ExportOptions{})
+	refused := func(s *farSite, words string, is error, o mirror.ImportOptions, volumes ...[]byte) {
+		t.Helper()
+		_, err := s.take(o, volumes...)
+		if err == nil || !strings.Contains(err.Error(), words) || is != nil && !errors.Is(err, is) {
+			t.Errorf("got %v, want %q", err, words)
+		}
+	}
+	syncing := newSite(t, tree)
+	syncing.mustSync()
+	refused(&farSite{t, syncing.store, syncing.m}, "is synced from its upstream here", mirror.ErrNotImported, o, first...)
+	far := newFarSite(t)
+	refused(far, "not vouched for by upstream", mirror.ErrVouched, mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Keyring: streamstest.MAAS(streamstest.Shape{}).Keyring()}, first...)
+	if _, err := far.store.Current(stable); !errors.Is(err, cache.ErrNoSnapshot) {
+		t.Errorf("it is published: %v", err)
+	}
+	far.mustTake(o, first...)
+	other := newSite(t, tree)
+	other.mustSync()
+	otherKey, err := other.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.m.TrustKeys(otherKey.Public()); err != nil {
+		t.Fatal(err)
+	}
+	refused(far, "its bundles come from "+key.Fingerprint(), bundle.ErrForeign, mirror.ImportOptions{}, other.export(mirror.ExportOptions{})...)
+	refused(far, "no oxbow bundle", mirror.ErrVerification, mirror.ImportOptions{}, bytes.Repeat([]byte("something else"), 100))
+	all := near.export(mirror.ExportOptions{})
+	all[0] = all[0][:len(all[0])/2]
+	refused(far, "the volume is damaged", mirror.ErrVerification, mirror.ImportOptions{}, all...)
+
+	// A stream that passes on what is not here cannot be carried.
+	s := newSite(t, tree)
+	s.redefine(func(st *mirror.Stream) { st.Advertise, st.Select = mirror.AdvertiseAll, []string{"release=noble"} })
+	if _, err := s.sync(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.m.Key(); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := s.store.Current(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mirror.PlanExport(t.Context(), s.store.Files(), mirror.ExportOptions{Snapshots: []cache.Snapshot{snap}}); err == nil || !strings.Contains(err.Error(), "files that are not here") {
+		t.Errorf("of a stream with known files: %v", err)
+	}
+}

@@ -515,19 +515,19 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 		return false, err
 	}
 	defer end()
-	st, err := im.define(in, s)
-	if err != nil {
-		return false, err
-	}
 	if im.keeps(s.Stream, s.ID) {
 		return false, nil
 	}
 	man := in.manifests[s.ID]
+	if err := im.vouched(man); err != nil {
+		return false, err
+	}
+	st, err := im.define(in, s)
+	if err != nil {
+		return false, err
+	}
 	if st.Imported != nil && man.Created.Before(st.Imported.Created) {
 		return false, fmt.Errorf("%w: it was made %s, and what came last %s", ErrOlder, man.Created.Format(time.RFC3339), st.Imported.Created.Format(time.RFC3339))
-	}
-	if err := im.vouched(man, st.Stream); err != nil {
-		return false, err
 	}
 	over := cache.Digest{}
 	if now, err := im.m.store.Current(s.Stream); err == nil {
@@ -596,12 +596,11 @@ func (im *importing) define(in *incoming, s bundle.Snapshot) (*state, error) {
 }
 
 // vouched refuses a snapshot of which something is not vouched for by the keyring that was given.
-func (im *importing) vouched(man *cache.Manifest, s Stream) error {
+func (im *importing) vouched(man *cache.Manifest) error {
 	if im.o.Keyring == nil {
 		return nil
 	}
-	s.Keyring, s.AllowUnsigned = im.o.Keyring, false
-	c, err := TraceCustody(im.m.store.Files(), man, s, im.m.now())
+	c, err := TraceCustody(im.m.store.Files(), man, Stream{Name: man.Stream, Keyring: im.o.Keyring}, im.m.now())
 	if err != nil {
 		return err
 	}

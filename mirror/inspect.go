@@ -119,7 +119,6 @@ type inspecting struct {
 	members   map[string][]byte
 	docs      map[cache.Digest]bundle.Member
 	manifests map[cache.Digest]*cache.Manifest
-	site      *streams.Keyring
 }
 
 func (in *inspecting) fault(format string, args ...any) {
@@ -176,7 +175,7 @@ func (in *inspecting) begin(r *bundle.Reader) error {
 		}
 		return nil
 	}
-	in.site = r.Site
+	in.members[bundle.SitePath()] = r.Keyring
 	in.i.contents, in.i.Bundle, in.i.MadeBy, in.i.Created, in.i.Volumes = c, c.ID().String(), c.MadeBy, c.Created, c.Volumes
 	in.i.Site = Signature{Fingerprint: r.Signer.Fingerprint, UserID: r.Signer.SignedBy, Date: r.Signer.Created}
 	in.i.Trusted = in.o.TrustFingerprint != ""
