@@ -79,30 +79,48 @@ func (in *Ingest) fill(data []byte) error {
 // Take takes in the wanted content from r, whole: what an earlier run left of it is dropped. It is durable, and Has knows of it,
 // after the next Flush. Errors are those of Begin, Commit and r.
 func (s *Store) Take(ctx context.Context, w Want, r io.Reader) (Blob, error) {
-	in, err := s.Begin(ctx, w)
+	in, err := s.Receive(ctx, w, r)
 	if err != nil {
 		return Blob{}, err
 	}
 	defer in.Close()
-	if err := in.Reset(); err != nil {
-		return Blob{}, err
+	return in.Commit(ctx)
+}
+
+// Receive is Take without the Commit, which the caller does, and then closes the ingest: to make one durable may overlap with
+// receiving the next.
+func (s *Store) Receive(ctx context.Context, w Want, r io.Reader) (*Ingest, error) {
+	in, err := s.Begin(ctx, w)
+	if err != nil {
+		return nil, err
 	}
-	buf := s.buffers.Get().(*[]byte)
-	defer s.buffers.Put(buf)
+	if err := in.receive(ctx, r); err != nil {
+		in.Close()
+		return nil, err
+	}
+	return in, nil
+}
+
+func (in *Ingest) receive(ctx context.Context, r io.Reader) error {
+	if err := in.Reset(); err != nil {
+		return err
+	}
+	buf := in.s.buffers.Get().(*[]byte)
+	defer in.s.buffers.Put(buf)
 	for off := int64(0); ; {
 		if ctx.Err() != nil {
-			return Blob{}, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		n, err := r.Read(*buf)
 		if _, failed := in.WriteAt((*buf)[:n], off); failed != nil {
-			return Blob{}, failed
+			return failed
 		}
 		off += int64(n)
 		if err == io.EOF {
-			return in.Commit(ctx)
+			return nil
 		}
 		if err != nil {
-			return Blob{}, err
+			return err
 		}
 	}
 }

@@ -348,7 +348,7 @@ func (c *checker) partials(context.Context) error {
 
 // foreign looks for files in the store that are not its own.
 func (c *checker) foreign(context.Context) error {
-	own := []string{formatFile, lockFile, streamsDir, path.Dir(blobsDir), snapshotsDir, currentDir, pinsDir, ingestDir, keysDir,
+	own := []string{formatFile, lockFile, streamsDir, path.Dir(blobsDir), snapshotsDir, currentDir, pinsDir, bundlesDir, ingestDir, keysDir,
 		indexDir, indexDir + newSuffix, indexDir + openingSuffix, ballastFile, scheduleFile, "oxbow.sock"}
 	stream := func(isDir bool) func(fs.DirEntry) bool {
 		return func(e fs.DirEntry) bool { return checkName(e.Name()) == nil && e.IsDir() == isDir }
@@ -366,6 +366,7 @@ func (c *checker) foreign(context.Context) error {
 		{snapshotsDir, stream(true)},
 		{currentDir, stream(false)},
 		{pinsDir, isDigest},
+		{bundlesDir, isDigest},
 		{ingestDir, regular},
 	}
 	for i := range 256 {

@@ -18,6 +18,12 @@ import (
 // durable before the manifest, the manifest before the index, and the index
 // before the switch.
 func (s *Store) Publish(ctx context.Context, m *Manifest) (Digest, error) {
+	return s.PublishOver(ctx, m.Parent, m)
+}
+
+// PublishOver is Publish for a snapshot that another store has published, and that keeps its id: it follows the snapshot over here,
+// whatever its parent is.
+func (s *Store) PublishOver(ctx context.Context, over Digest, m *Manifest) (Digest, error) {
 	m.Sort()
 	if err := m.validate(); err != nil {
 		return Digest{}, fmt.Errorf("cannot publish: %w", err)
@@ -29,14 +35,14 @@ func (s *Store) Publish(ctx context.Context, m *Manifest) (Digest, error) {
 		return Digest{}, fmt.Errorf("cannot publish stream %s: %w", m.Stream, err)
 	}
 	defer s.index.endTurn()
-	id, err := s.publish(ctx, m)
+	id, err := s.publish(ctx, over, m)
 	if err != nil {
 		return Digest{}, fmt.Errorf("cannot publish stream %s: %w", m.Stream, err)
 	}
 	return id, nil
 }
 
-func (s *Store) publish(ctx context.Context, m *Manifest) (Digest, error) {
+func (s *Store) publish(ctx context.Context, over Digest, m *Manifest) (Digest, error) {
 	h := newSums(Want{})
 	size, _ := m.write(h)
 	if size > maxManifest {
@@ -50,14 +56,14 @@ func (s *Store) publish(ctx context.Context, m *Manifest) (Digest, error) {
 	if current == id { // maybe by an attempt that failed after the switch
 		return id, s.disk.SyncDir(currentDir)
 	}
-	if m.Parent != current {
-		return Digest{}, fmt.Errorf("%w: %v is current, not %v", ErrMoved, current, m.Parent)
+	if over != current {
+		return Digest{}, fmt.Errorf("%w: %v is current, not %v", ErrMoved, current, over)
 	}
 	held, err := s.withhold(m)
 	if err != nil {
 		return Digest{}, err
 	}
-	err = s.publishNew(ctx, id, m)
+	err = s.publishNew(ctx, id, over, m)
 	if sh := s.index.shelf(m.Stream); sh != nil && sh.kept[0].ID == id { // which may be so in spite of an error
 		s.promote(held)
 	} else {
@@ -69,7 +75,7 @@ func (s *Store) publish(ctx context.Context, m *Manifest) (Digest, error) {
 	return id, nil
 }
 
-func (s *Store) publishNew(ctx context.Context, id Digest, m *Manifest) error {
+func (s *Store) publishNew(ctx context.Context, id, over Digest, m *Manifest) error {
 	if err := s.present(m); err != nil {
 		return err
 	}
@@ -80,7 +86,7 @@ func (s *Store) publishNew(ctx context.Context, id Digest, m *Manifest) error {
 	if err != nil {
 		return fmt.Errorf("cannot write the index: %w", err)
 	}
-	return s.switchTo(new)
+	return s.switchTo(new, over)
 }
 
 func (s *Store) addEntries(ctx context.Context, id Digest, m *Manifest) (shelved, error) {
@@ -125,9 +131,9 @@ func (s *Store) writeManifest(id Digest, m *Manifest) error {
 	return nil
 }
 
-// switchTo makes a snapshot current: first in the files, then on the shelf.
+// switchTo makes a snapshot current that follows over: first in the files, then on the shelf.
 // If the files may have switched in spite of an error, they decide.
-func (s *Store) switchTo(new shelved) error {
+func (s *Store) switchTo(new shelved, over Digest) error {
 	defer s.step(stepSwitch, "stream", new.Stream, "snapshot", new.ID.String())()
 	before, err := s.files.kept(new.Stream)
 	var old []shelved
@@ -142,7 +148,7 @@ func (s *Store) switchTo(new shelved) error {
 	case err != nil:
 		return err
 	}
-	err = s.disk.WriteFile(currentName(new.Stream), encodeKept(succeeding(new.ID, new.Parent, before)), 0o644)
+	err = s.disk.WriteFile(currentName(new.Stream), encodeKept(succeeding(new.ID, over, before)), 0o644)
 	if err != nil {
 		err = fmt.Errorf("cannot make the new snapshot current: %w", s.full(err))
 		if id, _ := s.files.currentID(new.Stream); id != new.ID {

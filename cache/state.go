@@ -102,3 +102,17 @@ func (f *Files) read(what, subject, name string) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// TrustedKeys returns the names, below "trusted/", of the public keys to trust in bundles, sorted.
+func (f *Files) TrustedKeys() (names []string, err error) {
+	list, err := f.readDir(trustedDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list keys in store %s: %w", f.dir, err)
+	}
+	for _, e := range list {
+		if checkName(e.Name()) == nil && e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}

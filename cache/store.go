@@ -27,6 +27,7 @@ const (
 	snapshotsDir = "snapshots"
 	currentDir   = "current"
 	pinsDir      = "pins"
+	bundlesDir   = "bundles"
 	ingestDir    = "ingest"
 	keysDir      = "keys"
 	trustedDir   = "keys/trusted"

@@ -20,12 +20,13 @@ const (
 	SweepSnapshot SweepKind = "snapshot" // a manifest
 	SweepBlob     SweepKind = "blob"
 	SweepPartial  SweepKind = "partial" // an unfinished download
+	SweepBundle   SweepKind = "bundle"  // the note of what a bundle brings that never came whole
 )
 
 // A SweepItem is one thing that a sweep removes.
 type SweepItem struct {
 	Kind   SweepKind
-	Digest Digest // of the snapshot or blob
+	Digest Digest // of the snapshot or blob; of a bundle its id
 	Stream string // of the snapshot
 	Key    string // of the unfinished download
 	Size   int64  // bytes that it takes
@@ -39,7 +40,7 @@ func (i SweepItem) String() string {
 	switch i.Kind {
 	case SweepSnapshot:
 		name = i.Stream + " " + i.Digest.String()
-	case SweepBlob:
+	case SweepBlob, SweepBundle:
 		name = i.Digest.String()
 	}
 	return fmt.Sprintf("%s %s, %d bytes: %s", i.Kind, name, i.Size, i.Why)
@@ -123,6 +124,9 @@ func (s *Store) planSweep(ctx context.Context, plan *SweepPlan, o SweepOptions) 
 	if err != nil {
 		return err
 	}
+	if err := s.sweepExpected(plan); err != nil {
+		return err
+	}
 	partials, err := s.files.Partials()
 	if err != nil {
 		return err
@@ -203,6 +207,9 @@ func (s *Store) keep(ctx context.Context, without map[Digest]string) (*keepers, 
 		if err := s.lostCurrent(stream); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.keepExpected(k); err != nil {
+		return nil, err
 	}
 	return k, s.keepPinned(ctx, k)
 }
@@ -285,6 +292,10 @@ func (p *SweepPlan) execute(ctx context.Context, r *SweepResult) error {
 			blobs = append(blobs, i)
 		case SweepPartial:
 			err = p.s.sweepPartial(i, r)
+		case SweepBundle:
+			if err = p.s.Unexpect(i.Digest); err == nil {
+				r.removed(i)
+			}
 		}
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ func ReadLists(f *cache.Files, man *cache.Manifest) ([]PlannedList, error) {
 }
 
 // shownLists returns the lists that clients of a snapshot read, in the order of their content ids.
-func shownLists(f *cache.Files, man *cache.Manifest) (lists []*streams.Products, err error) {
+func shownLists(f documents, man *cache.Manifest) (lists []*streams.Products, err error) {
 	for _, e := range shownDocuments(man) {
 		l, err := readList(f, e)
 		if err != nil {
@@ -120,8 +120,14 @@ func shownKind(man *cache.Manifest) cache.Kind {
 	return cache.KindUpstream
 }
 
+// documents are what snapshots name, in a store or in a bundle.
+type documents interface {
+	ReadFile(d cache.Digest, limit int64) ([]byte, error)
+	Prove(d cache.Digest, w cache.Want) error
+}
+
 // readEntry returns the document that an entry names, proven by its digest.
-func readEntry(f *cache.Files, e cache.Entry) ([]byte, error) {
+func readEntry(f documents, e cache.Entry) ([]byte, error) {
 	data, err := f.ReadFile(e.Digest, streams.MaxDocument)
 	if err == nil && cache.Sum(data) != e.Digest {
 		err = cache.ErrCorrupt
@@ -133,7 +139,7 @@ func readEntry(f *cache.Files, e cache.Entry) ([]byte, error) {
 }
 
 // readList returns the list that an entry names, without the signature that may be around it; nil: it is an index.
-func readList(f *cache.Files, e cache.Entry) (*streams.Products, error) {
+func readList(f documents, e cache.Entry) (*streams.Products, error) {
 	data, err := readEntry(f, e)
 	if err != nil {
 		return nil, err

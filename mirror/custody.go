@@ -55,6 +55,10 @@ func (c *Custody) Vouchers() (all []*Voucher) {
 // SHA-256; it needs no lock, and nothing of upstream. Whose signatures count, and whether any are asked for, is what s says now. What
 // nothing vouches for is a fault and no error.
 func TraceCustody(f *cache.Files, man *cache.Manifest, s Stream, now time.Time) (*Custody, error) {
+	return traceCustody(f, man, s, now)
+}
+
+func traceCustody(f documents, man *cache.Manifest, s Stream, now time.Time) (*Custody, error) {
 	t, err := s.trust()
 	if err != nil {
 		return nil, err
@@ -80,7 +84,7 @@ func TraceCustody(f *cache.Files, man *cache.Manifest, s Stream, now time.Time) 
 
 // A tracing is a custody being traced.
 type tracing struct {
-	files      *cache.Files
+	files      documents
 	trust      trust
 	now        time.Time
 	custody    *Custody

@@ -1,9 +1,11 @@
 package mirror
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"oxbow/cache"
 	"oxbow/streams"
@@ -84,6 +86,11 @@ func Signs(f *cache.Files) bool {
 			return true
 		}
 		man, err := f.Manifest(name, current.ID)
+		if err == nil {
+			if st, failed := readState(f, name); failed == nil && st.Imported != nil {
+				continue // another site signs it
+			}
+		}
 		if err != nil || shownKind(man) == cache.KindSite {
 			return true
 		}
@@ -92,9 +99,17 @@ func Signs(f *cache.Files) bool {
 }
 
 // Keyring returns the keys that sign what the site publishes, as a binary
-// keyring: the signing key, and those that it replaced. It is empty while the
-// site has no key. With an error it holds those that can be read.
+// keyring: the signing key, those that it replaced, and those of other sites
+// whose bundles came. It is empty while there is none. With an error it holds
+// those that can be read.
 func Keyring(f *cache.Files) (ring []byte, err error) {
+	own, err := ownKeyring(f)
+	imported, unread := importedSigners(f)
+	return slices.Concat(own, imported), errors.Join(err, unread)
+}
+
+// ownKeyring is Keyring without the keys of other sites.
+func ownKeyring(f *cache.Files) (ring []byte, err error) {
 	key, err := SiteKey(f)
 	switch {
 	case err == nil:
@@ -107,6 +122,21 @@ func Keyring(f *cache.Files) (ring []byte, err error) {
 		failed = nil
 	}
 	return append(ring, retired...), errors.Join(err, failed)
+}
+
+// importedSigners returns the keys of other sites that sign what is published of streams which came by bundles.
+func importedSigners(f *cache.Files) (ring []byte, err error) {
+	names, err := f.Streams()
+	for _, name := range names {
+		st, failed := readState(f, name)
+		if failed == nil && st.Imported != nil && !bytes.Contains(ring, st.Imported.Signers) {
+			ring = append(ring, st.Imported.Signers...)
+		}
+		if failed != nil && !errors.Is(failed, ErrNoStream) {
+			err = errors.Join(err, failed)
+		}
+	}
+	return ring, err
 }
 
 // GenerateKey makes a new signing key for the site. An existing one is
@@ -176,7 +206,7 @@ var ErrKeyExists = errors.New("the site has a signing key already")
 // retireKey keeps the public part of the signing key, if there is one, before
 // another takes its place: clients go on to accept what it has signed.
 func (m *Mirror) retireKey(replace bool) error {
-	ring, err := Keyring(m.store.Files())
+	ring, err := ownKeyring(m.store.Files())
 	switch {
 	case err != nil && !replace:
 		return err

@@ -272,13 +272,14 @@ func (s Stream) wants() string {
 
 // state is the content of STORE/streams/<name>.json.
 type state struct {
-	Stream   Stream   `json:"stream"`
-	Accepted accepted `json:"accepted,omitzero"`
-	Last     *Last    `json:"last,omitempty"`
-	Held     *Held    `json:"held,omitempty"`    // by a rollback; nil: syncs go on
-	Undo     *undo    `json:"undo,omitempty"`    // of the rollback that began last
-	Hold     []string `json:"hold,omitempty"`    // versions held back on the command line, as in Stream.Hold
-	Dropped  []string `json:"dropped,omitempty"` // products that the next publication does without, unless upstream offers them
+	Stream   Stream    `json:"stream"`
+	Accepted accepted  `json:"accepted,omitzero"`
+	Last     *Last     `json:"last,omitempty"`
+	Held     *Held     `json:"held,omitempty"`     // by a rollback; nil: syncs go on
+	Undo     *undo     `json:"undo,omitempty"`     // of the rollback that began last
+	Hold     []string  `json:"hold,omitempty"`     // versions held back on the command line, as in Stream.Hold
+	Imported *Imported `json:"imported,omitempty"` // by bundles; nil: the stream is synced here
+	Dropped  []string  `json:"dropped,omitempty"`  // products that the next publication does without, unless upstream offers them
 }
 
 // wanted is the stream's definition with what the command line adds to it.

@@ -108,6 +108,16 @@ func (k *Keyring) Public() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// Only returns one of the keys, by its fingerprint, as a binary keyring.
+func (k *Keyring) Only(fingerprintOf string) ([]byte, error) {
+	for _, e := range k.entities {
+		if fingerprint(e) == fingerprintOf {
+			return (&Keyring{openpgp.EntityList{e}}).Public()
+		}
+	}
+	return nil, fmt.Errorf("the keyring has no key %s", fingerprintOf)
+}
+
 // Keys describes the primary keys in the order of the file.
 func (k *Keyring) Keys() []KeyInfo {
 	var keys []KeyInfo

@@ -97,6 +97,12 @@ func ReadSigningKey(secret []byte) (*SigningKey, error) {
 	return k, nil
 }
 
+// HasSecret reports whether data is an OpenPGP key, binary or armored, with a secret part.
+func HasSecret(data []byte) bool {
+	entities, err := readEntities(data)
+	return err == nil && slices.ContainsFunc(entities, func(e *openpgp.Entity) bool { return e.PrivateKey != nil })
+}
+
 // newSigningKey checks that some part of e can sign, and serialises e.
 func newSigningKey(e *openpgp.Entity) (*SigningKey, error) {
 	keys := []*packet.PrivateKey{e.PrivateKey}

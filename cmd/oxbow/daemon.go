@@ -192,7 +192,7 @@ func (d *daemon) greet() {
 		d.log.Warn(w)
 	}
 	published := slices.ContainsFunc(*d.served.Load(), func(st proxy.Stream) bool { return st.View == cache.Published && d.announced[st.Name] == nil })
-	if _, err := mirror.SiteKey(d.o.store.Files()); published && errors.Is(err, cache.ErrMiss) {
+	if _, err := mirror.SiteKey(d.o.store.Files()); published && errors.Is(err, cache.ErrMiss) && mirror.Signs(d.o.store.Files()) {
 		d.log.Warn("the signing key is gone, and clients need its keyring: " + restoreKey)
 	}
 	if len(*d.served.Load()) == 0 {

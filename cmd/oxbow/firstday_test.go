@@ -309,9 +309,11 @@ func storeCommands(t *testing.T) []string {
 		"snapshot hold":     "stable version_name=1",
 		"key generate":      "--replace",
 		"key import":        "--replace /tmp/key.asc",
+		"bundle export":     "--out /tmp/bundle",
+		"bundle import":     "/tmp/key.asc",
 	}
 	// The configuration and the program are the same whatever is stored.
-	other := map[string]bool{"config check": true, "config show": true, "config init": true, "demo": true, "completion": true, "version": true}
+	other := map[string]bool{"config check": true, "config show": true, "config init": true, "bundle inspect": true, "bundle verify": true, "demo": true, "completion": true, "version": true}
 	var lines []string
 	for _, c := range commands() {
 		names := []string{c.Name}

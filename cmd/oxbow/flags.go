@@ -22,6 +22,7 @@ func commands() []*cli.Command {
 		{Name: "store", Usage: "look after what is on disk", Subcommands: []*cli.Command{
 			storeCheckCommand(), storeSweepCommand(), storeStatsCommand(), storeRebuildCommand(),
 		}},
+		bundleCommand(),
 		{Name: "key", Usage: "the key that signs what this site publishes", Subcommands: []*cli.Command{
 			keyShowCommand(), keyExportCommand(), keyGenerateCommand(), keyImportCommand(),
 		}},

@@ -44,7 +44,7 @@ func keyGenerateCommand() *cli.Command {
 
 func keyImportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "import", Usage: "make an OpenPGP private key, unencrypted, the signing key", ArgsUsage: "FILE|-",
+		Name: "import", Usage: "make an OpenPGP private key, unencrypted, the signing key; or trust bundles that a public one signs", ArgsUsage: "FILE|-",
 		Flags: []cli.Flag{replaceFlag()}, Action: keyImport,
 	}
 }
@@ -93,21 +93,32 @@ func keyShow(c *cli.Context) error {
 }
 
 func keyExport(c *cli.Context) error {
-	files, key, err := readKey(c)
-	if err != nil {
-		return err
+	out, err := exportedKey(c)
+	if err == nil {
+		_, err = c.App.Writer.Write(out)
 	}
-	out := key.Secret()
-	if !c.Bool("secret") {
-		if out, err = mirror.Keyring(files); err != nil {
-			return err
-		}
-		if c.Bool("armor") {
-			out = streams.ArmorKeyring(out)
-		}
-	}
-	_, err = c.App.Writer.Write(out)
 	return err
+}
+
+// exportedKey returns the private key, or the keyring that clients need: a site that only imports has no key of its own.
+func exportedKey(c *cli.Context) ([]byte, error) {
+	files, key, err := readKey(c)
+	switch {
+	case files == nil || c.Bool("secret") && err != nil:
+		return nil, err
+	case c.Bool("secret"):
+		return key.Secret(), nil
+	}
+	ring, failed := mirror.Keyring(files)
+	switch {
+	case failed != nil:
+		return nil, failed
+	case len(ring) == 0 || err != nil && mirror.Signs(files):
+		return nil, err
+	case c.Bool("armor"):
+		return streams.ArmorKeyring(ring), nil
+	}
+	return ring, nil
 }
 
 // restoreKey is what to do when the key is gone that clients trust.
@@ -127,12 +138,12 @@ func readKey(c *cli.Context) (*cache.Files, *streams.SigningKey, error) {
 		switch st, err := files.Stats(c.Context); {
 		case err != nil || len(st.Streams) == 0:
 		case !mirror.Signs(files):
-			return nil, nil, &hinted{errors.New("the site has no signing key: all that it publishes is upstream's own, with upstream's signatures"),
-				"a server has the keyring for these at /-/keyring.gpg; the first sync of a stream with `advertise: selected` makes a key"}
+			return files, nil, &hinted{errors.New("the site has no signing key: all that it publishes was signed by upstream, or by the sites whose bundles came"),
+				"a server has the keyring for these at /-/keyring.gpg; the first sync of a stream with `advertise: selected` makes a key, and so does `oxbow key generate`"}
 		default:
-			return nil, nil, &hinted{errors.New("the signing key is gone, and what is published was signed with it"), restoreKey}
+			return files, nil, &hinted{errors.New("the signing key is gone, and what is published was signed with it"), restoreKey}
 		}
-		return nil, nil, &hinted{errors.New("the site has no signing key yet"), "the first sync makes one, and so does `oxbow key generate`"}
+		return files, nil, &hinted{errors.New("the site has no signing key yet"), "the first sync makes one, and so does `oxbow key generate`"}
 	}
 	return files, key, err
 }
@@ -182,11 +193,26 @@ type importWork struct {
 }
 
 func (w *importWork) do(_ context.Context, o *owner, out *screen) error {
+	if _, err := streams.ReadKeyring(w.Secret); err == nil && !w.Replace && !streams.HasSecret(w.Secret) {
+		return w.trust(o, out)
+	}
 	key, err := o.mirror.ImportKey(w.Secret, w.Replace)
 	if err != nil {
 		return fmt.Errorf("cannot import %s: %w", w.Name, err)
 	}
 	return printKey(out.stdout, key, false)
+}
+
+// trust has bundles be trusted that a public key signs.
+func (w *importWork) trust(o *owner, out *screen) error {
+	keys, err := o.mirror.TrustKeys(w.Secret)
+	if err != nil {
+		return fmt.Errorf("cannot import %s: %w", w.Name, err)
+	}
+	for _, k := range keys {
+		printLine(out.stdout, "bundles are trusted that %s signs (%s)", k.Fingerprint, k.UserID)
+	}
+	return nil
 }
 
 // readInput reads a file, or standard input for "-", of at most limit bytes.

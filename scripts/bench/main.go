@@ -2,7 +2,7 @@
 // same minutes on the same machine, and prints ratios: absolute times say
 // little on a shared machine.
 //
-//	go run ./scripts/bench [-runs N] [-only clone,limited,tiny,hot,cold,crowd,narrow] [-dir DIR]
+//	go run ./scripts/bench [-runs N] [-only clone,limited,tiny,hot,cold,crowd,narrow,carry] [-dir DIR]
 //
 // It runs in the root of the repository, needs bin/oxbow (`make build`), nginx,
 // curl, varnish and some 8 GiB of disk below DIR, and talks to loopback only.
@@ -39,6 +39,7 @@ var scenarios = []struct {
 	{"cold", cold((*bench).coldBesideVarnish)},
 	{"crowd", cold((*bench).crowd)},
 	{"narrow", cold((*bench).narrow)},
+	{"carry", carry},
 }
 
 func main() {

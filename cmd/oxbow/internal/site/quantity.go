@@ -49,6 +49,9 @@ func parseSize(s string) (int64, bool) {
 	return 0, false
 }
 
+// ParseSize reads a number of bytes as the configuration has it, such as 2GiB, 1.5 GB or 4096.
+func ParseSize(s string) (int64, bool) { return parseSize(s) }
+
 // sizeText returns a size as [parseSize] reads it, exactly.
 func sizeText(n int64) string {
 	for _, u := range units {

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+func bundleCommand() *cli.Command {
+	return &cli.Command{Name: "bundle", Usage: "carry snapshots to a site that sees no upstream", Subcommands: []*cli.Command{
+		bundleExportCommand(), bundleImportCommand(), bundleInspectCommand(), bundleVerifyCommand(), bundleHaveCommand(),
+	}}
+}
+
+// volumeSuffix is how the names of volumes in a directory end.
+const volumeSuffix = ".tar"
+
+// maxVolumes bounds the files that are handed to the owner of a store at once.
+const maxVolumes = 250
+
+// openVolumes opens the volumes that arguments name: files, all volumes of directories, or "-" for standard input, which has to be
+// alone. Nothing else is a volume.
+func openVolumes(args []string) (volumes []*os.File, err error) {
+	if slices.Contains(args, "-") {
+		if len(args) > 1 {
+			return nil, errors.New("`-`, standard input, is one volume and has to be alone")
+		}
+		return []*os.File{os.Stdin}, nil
+	}
+	defer func() {
+		if err != nil {
+			closeAll(volumes)
+		}
+	}()
+	for _, arg := range args {
+		names, err := volumesIn(arg)
+		if err != nil {
+			return volumes, err
+		}
+		for _, name := range names {
+			if len(volumes) == maxVolumes {
+				return volumes, fmt.Errorf("more than %d volumes at once: import them in parts, in any order", maxVolumes)
+			}
+			f, err := os.Open(name)
+			if err != nil {
+				return volumes, fmt.Errorf("cannot read a volume: %w", err)
+			}
+			volumes = append(volumes, f)
+		}
+	}
+	return volumes, nil
+}
+
+// volumesIn returns the volumes of a directory, or the file itself.
+func volumesIn(arg string) ([]string, error) {
+	info, err := os.Stat(arg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read a volume: %w", err)
+	}
+	if !info.IsDir() {
+		return []string{arg}, nil
+	}
+	list, err := os.ReadDir(arg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look for volumes: %w", err)
+	}
+	var names []string
+	for _, e := range list {
+		if e.Type().IsRegular() && strings.HasSuffix(e.Name(), volumeSuffix) {
+			names = append(names, filepath.Join(arg, e.Name()))
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s has no volume: no file whose name ends with %s", arg, volumeSuffix)
+	}
+	return names, nil
+}
+
+func closeAll[C io.Closer](all []C) {
+	for _, c := range all {
+		c.Close()
+	}
+}

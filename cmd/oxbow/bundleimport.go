@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+	"oxbow/streams"
+)
+
+func bundleImportCommand() *cli.Command {
+	return &cli.Command{
+		Name: "import", Usage: "take in volumes of bundles, and publish what is whole by then", ArgsUsage: "FILE...|DIR|-",
+		Description: "Volumes come in any order, over days: nothing is published before all of a bundle is here and proven.\n" +
+			"Whose bundles are trusted, `oxbow key import` says, or --trust-fingerprint the first time.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "trust-fingerprint", Usage: "trust the key `FPR` that comes with the bundle, as `oxbow key show` prints it at the site that made it"},
+			&cli.StringFlag{Name: "keyring", Usage: "want everything to be vouched for by a document that a key of `FILE` signed, such as Canonical's"},
+			jsonFlag(),
+		},
+		Action: bundleImport,
+	}
+}
+
+func bundleImport(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
+	}
+	w := &importBundleWork{Trust: fingerprintText(c.String("trust-fingerprint")), JSON: c.Bool("json")}
+	if name := c.String("keyring"); name != "" {
+		var err error
+		if w.Keyring, err = readInput(name, streams.MaxDocument); err != nil {
+			return err
+		}
+		if _, err := streams.ReadKeyring(w.Keyring); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	volumes, err := openVolumes(c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	defer closeAll(volumes)
+	for _, v := range volumes {
+		w.Names, w.files = append(w.Names, v.Name()), append(w.files, v)
+	}
+	return perform(c, w, cache.Create)
+}
+
+// fingerprintText returns a fingerprint as keys have it, of what people copy: with spaces, in lower case, behind 0x.
+func fingerprintText(s string) string {
+	return strings.TrimPrefix(strings.ToUpper(strings.ReplaceAll(s, " ", "")), "0X")
+}
+
+// An importBundleWork takes in volumes.
+type importBundleWork struct {
+	Names   []string // of the files
+	Trust   string
+	Keyring []byte
+	JSON    bool
+
+	files []*os.File
+}
+
+func (w *importBundleWork) opened() []*os.File { return w.files }
+
+func (w *importBundleWork) hand(files []*os.File) error {
+	if len(files) != len(w.Names) {
+		return fmt.Errorf("%d files came for %d volumes", len(files), len(w.Names))
+	}
+	w.files = files
+	return nil
+}
+
+// importView is what `bundle import --json` prints.
+type importView struct {
+	Volumes []mirror.Taken         `json:"volumes"`
+	Bundles []*mirror.BundleResult `json:"bundles"`
+}
+
+func (w *importBundleWork) do(ctx context.Context, o *owner, out *screen) error {
+	v := importView{Volumes: []mirror.Taken{}, Bundles: []*mirror.BundleResult{}}
+	sources := sourcesOf(w.files)
+	for i, name := range w.Names {
+		sources[i].Name = name
+	}
+	results, err := o.mirror.Import(ctx, sources, mirror.ImportOptions{TrustFingerprint: w.Trust, Keyring: w.Keyring, Taken: func(t mirror.Taken) {
+		v.Volumes = append(v.Volumes, t)
+		if !w.JSON {
+			printLine(out.stdout, "volume %d of %d of bundle %.12s: took in %s, %s: %s", t.Volume, t.Of, t.Bundle, counted(t.Files, "file"), iec(t.Bytes), t.Name)
+		}
+	}})
+	v.Bundles = append(v.Bundles, results...)
+	if w.JSON {
+		if failed := printJSON(out.stdout, v); failed != nil {
+			return failed
+		}
+	} else {
+		for _, r := range results {
+			showBundle(out, r)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return v.verdict()
+}
+
+// showBundle prints what became of a bundle.
+func showBundle(out *screen, r *mirror.BundleResult) {
+	for stream, id := range r.Published {
+		printLine(out.stdout, "%s: published snapshot %.12s, by bundle %.12s of %s", stream, id, r.Bundle, stamp(r.Created))
+	}
+	for stream, id := range r.Known {
+		printLine(out.stdout, "%s: snapshot %.12s came before", stream, id)
+	}
+	for _, m := range r.Missing {
+		printLine(out.stdout, "bundle %.12s: volume %d of %d is missing, with %s, %s", r.Bundle, m.Volume, r.Volumes, counted(m.Files, "file"), iec(m.Bytes))
+	}
+}
+
+// verdict is the error of an import that leaves something to come.
+func (v *importView) verdict() error {
+	for _, r := range v.Bundles {
+		if !r.Whole() {
+			return fmt.Errorf("%w: bundle %.12s is not whole yet: nothing of it is published before %s", errPartial, r.Bundle, counted(len(r.Missing), "more volume"))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+	"oxbow/streams"
+)
+
+// aboutSigner says whose signature over a bundle counts.
+const aboutSigner = "It needs no store. Without --trust-fingerprint the key counts that comes with the bundle: compare its fingerprint with\n" +
+	"what `oxbow key show` prints at the site that made it. Without --keyring, upstream's keys that come with it count too."
+
+func inspectFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "trust-fingerprint", Usage: "want the key `FPR` to have signed the bundle"},
+		&cli.StringFlag{Name: "keyring", Usage: "want keys of `FILE` to have signed upstream's documents, such as Canonical's"},
+		jsonFlag(),
+	}
+}
+
+func bundleInspectCommand() *cli.Command {
+	return &cli.Command{
+		Name: "inspect", Usage: "print what a bundle has, and who vouches for it", ArgsUsage: "FILE...|DIR|-",
+		Description: "Metadata is verified; files are passed over. " + aboutSigner,
+		Flags:       inspectFlags(), Action: func(c *cli.Context) error { return inspectBundle(c, false) },
+	}
+}
+
+func bundleVerifyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "verify", Usage: "prove every byte of a bundle, up to upstream's signatures", ArgsUsage: "FILE...|DIR|-",
+		Description: aboutSigner,
+		Flags:       inspectFlags(), Action: func(c *cli.Context) error { return inspectBundle(c, true) },
+	}
+}
+
+func inspectBundle(c *cli.Context, files bool) error {
+	if c.NArg() == 0 {
+		return usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
+	}
+	o := mirror.InspectOptions{Files: files, TrustFingerprint: fingerprintText(c.String("trust-fingerprint"))}
+	if name := c.String("keyring"); name != "" {
+		var err error
+		if o.Keyring, err = readInput(name, streams.MaxDocument); err != nil {
+			return err
+		}
+	}
+	volumes, err := openVolumes(c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	defer closeAll(volumes)
+	i, err := mirror.InspectBundle(c.Context, sourcesOf(volumes), o)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, i)
+	} else {
+		err = printInspection(c.App.Writer, i)
+	}
+	if err == nil && len(i.Faults) > 0 {
+		err = fmt.Errorf("%w: the bundle has %s", mirror.ErrVerification, counted(len(i.Faults), "fault"))
+	}
+	return err
+}
+
+func sourcesOf(volumes []*os.File) (sources []mirror.Source) {
+	for _, v := range volumes {
+		sources = append(sources, mirror.Source{Name: v.Name(), Reader: v})
+	}
+	return sources
+}
+
+// printInspection prints the custody chain, the first link first, and what was read.
+func printInspection(w io.Writer, i *mirror.Inspection) error {
+	for _, s := range i.Streams {
+		printInspected(w, s)
+	}
+	t := newTable(w)
+	t.row("bundle", i.Bundle)
+	t.row("made", fmt.Sprintf("%s by %s", stamp(i.Created), i.MadeBy))
+	known := "the key that came with it: compare"
+	if i.Trusted {
+		known = "as asked for"
+	}
+	t.row("signed by", fmt.Sprintf("%s (%s), %s", i.Site.Fingerprint, i.Site.UserID, known))
+	if i.Needs.Files > 0 {
+		t.row("needs", fmt.Sprintf("%s, %s, that have to be there already", counted(i.Needs.Files, "file"), iec(i.Needs.Bytes)))
+	}
+	for _, v := range i.Read {
+		proven := "not looked at"
+		if v.Proven {
+			proven = "proven"
+		}
+		t.row("volume", fmt.Sprintf("%d of %d: %s, %s, %s: %s", v.Volume, i.Volumes, counted(v.Files, "file"), iec(v.Bytes), proven, v.Name))
+	}
+	if missing := i.Missing(); len(missing) > 0 {
+		t.row("not read", fmt.Sprintf("volume %s", strings.Trim(fmt.Sprint(missing), "[]")))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, f := range i.Faults {
+		printLine(w, "fault: %s", f)
+	}
+	return nil
+}
+
+func printInspected(w io.Writer, s *mirror.InspectedStream) {
+	t := newTable(w)
+	t.row("stream", s.Stream)
+	t.row("snapshot", fmt.Sprintf("%s, %s, made by %s", s.Snapshot, stamp(s.Created), s.Reason))
+	if s.Since != "" {
+		t.row("continues", s.Since)
+	}
+	products, versions := 0, 0
+	for _, l := range s.Lists {
+		for _, p := range l.Products {
+			products++
+			versions += len(p.Versions)
+		}
+	}
+	t.row("has", fmt.Sprintf("%s, %s, %s, %s", counted(products, "product"), counted(versions, "version"), counted(s.Files, "file"), iec(s.Bytes)))
+	if s.Custody != nil {
+		whose := "that came with it"
+		if s.Given {
+			whose = "that was given"
+		}
+		for _, doc := range s.Custody.Vouchers() {
+			t.row("upstream", fmt.Sprintf("%s: %s, by a key %s", doc.Path, signedText(doc), whose))
+		}
+	}
+	for _, h := range s.Handovers {
+		by := h.By
+		if !h.Proven {
+			by = "its key is not in the bundle"
+		}
+		t.row("handed over", fmt.Sprintf("%s by %s (%s), %s", stamp(h.Time), h.Site, by, h.MadeBy))
+	}
+	_ = t.flush() // the next line has the error
+	for _, l := range s.Lists {
+		for _, p := range l.Products {
+			printLine(w, "  %s %s", p.Name, strings.Join(p.Versions, " "))
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+func bundleHaveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "have", Usage: "print, signed, what is here: a receipt, and what the next bundle can do without",
+		Description: "Give it to `oxbow bundle export --have FILE` at the site that makes bundles.",
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			return perform(c, &haveWork{}, cache.Open)
+		},
+	}
+}
+
+type haveWork struct{}
+
+func (w *haveWork) do(_ context.Context, o *owner, out *screen) error {
+	doc, err := o.mirror.Have("oxbow " + programVersion())
+	if err == nil {
+		_, err = out.stdout.Write(doc)
+	}
+	return err
+}

@@ -1,0 +1,348 @@
+package mirror_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+	"oxbow/mirror/bundle"
+	"oxbow/streams/streamstest"
+)
+
+// A farSite is a store that no upstream is reached from.
+type farSite struct {
+	t     *testing.T
+	store *cache.Store
+	m     *mirror.Mirror
+}
+
+func newFarSite(t *testing.T) *farSite {
+	t.Helper()
+	s := &farSite{t: t, store: newStore(t, filepath.Join(t.TempDir(), "far"), -1)}
+	s.m = mirror.New(mirror.Options{Store: s.store, Offline: true})
+	t.Cleanup(func() { endStore(t, s.store) })
+	return s
+}
+
+// export writes a bundle of the current snapshot, a volume each.
+func (s *site) export(o mirror.ExportOptions) (volumes [][]byte) {
+	s.t.Helper()
+	return exportFrom(s.t, s.store, o)
+}
+
+func exportFrom(t *testing.T, store *cache.Store, o mirror.ExportOptions) (volumes [][]byte) {
+	t.Helper()
+	snap, err := store.Current(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Snapshots, o.MadeBy = []cache.Snapshot{snap}, "oxbow test"
+	e, err := mirror.PlanExport(t.Context(), store.Files(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= e.Contents.Volumes; n++ {
+		var b bytes.Buffer
+		if err := e.Write(t.Context(), &b, n, 0); err != nil {
+			t.Fatal(err)
+		}
+		if size := e.Volume(n).Size(); int64(b.Len()) != size || o.Split > 0 && size > o.Split {
+			t.Errorf("volume %d has %d bytes, planned %d, split at %d", n, b.Len(), size, o.Split)
+		}
+		volumes = append(volumes, b.Bytes())
+	}
+	return volumes
+}
+
+func (s *farSite) take(o mirror.ImportOptions, volumes ...[]byte) ([]*mirror.BundleResult, error) {
+	s.t.Helper()
+	var sources []mirror.Source
+	for i, v := range volumes {
+		sources = append(sources, mirror.Source{Name: fmt.Sprintf("volume %d", i+1), Reader: bytes.NewReader(v)})
+	}
+	return s.m.Import(s.t.Context(), sources, o)
+}
+
+// mustTake takes volumes in that complete a bundle.
+func (s *farSite) mustTake(o mirror.ImportOptions, volumes ...[]byte) {
+	s.t.Helper()
+	results, err := s.take(o, volumes...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, r := range results {
+		if !r.Whole() || len(r.Published) == 0 {
+			s.t.Fatalf("not published: %+v", r)
+		}
+	}
+}
+
+// same reports what the far site serves otherwise than the near one.
+func (s *farSite) same(near *site) {
+	s.t.Helper()
+	if a, b := current(s.t, near.store, stable), current(s.t, s.store, stable); a != b {
+		s.t.Fatalf("the far site has snapshot %v, the near one %v", b, a)
+	}
+	man, err := s.store.Manifest(stable, current(s.t, s.store, stable))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range man.Entries {
+		if e.Kind != cache.KindItem && e.Kind != cache.KindSite {
+			continue
+		}
+		if diff := cmp.Diff(cache.Sum(readPath(s.t, near.store, stable, e.Path)), cache.Sum(readPath(s.t, s.store, stable, e.Path))); diff != "" {
+			s.t.Errorf("%s: %s", e.Path, diff)
+		}
+	}
+}
+
+// have returns what the far site says that it has, as the near one reads it.
+func (s *farSite) have() *mirror.Have {
+	s.t.Helper()
+	doc, err := s.m.Have("oxbow test")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	h, err := mirror.ReadHave(doc, nil, time.Now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return h
+}
+
+// A site that never sees upstream gets its images, and three days of updates; a day that is skipped is refused, and then healed; it
+// goes back and forward on its own.
+func TestAirGap(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	far := newFarSite(t)
+	ids := []cache.Digest{}
+	var bundles [][][]byte
+	for day := range 4 {
+		if day > 0 {
+			tree.AddDay()
+			tree.Trim(2)
+			near.upstream.Publish(tree)
+		}
+		near.mustSync()
+		o := mirror.ExportOptions{}
+		if day > 0 {
+			o.Since = map[string]cache.Digest{stable: ids[day-1]}
+		}
+		ids = append(ids, current(t, near.store, stable))
+		bundles = append(bundles, near.export(o))
+	}
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.take(mirror.ImportOptions{}, bundles[0]...); !errors.Is(err, bundle.ErrForeign) || !strings.Contains(err.Error(), "--trust-fingerprint "+key.Fingerprint()) {
+		t.Errorf("of a stranger: %v", err)
+	}
+	far.mustTake(mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Keyring: tree.Keyring()}, bundles[0]...)
+	far.mustTake(mirror.ImportOptions{Keyring: tree.Keyring()}, bundles[1]...)
+	if len(bundles[1][0]) > len(bundles[0][0])*3/4 {
+		t.Errorf("an increment has %d bytes, the first bundle %d", len(bundles[1][0]), len(bundles[0][0]))
+	}
+	before := current(t, far.store, stable)
+	if _, err := far.take(mirror.ImportOptions{}, bundles[3]...); !errors.Is(err, mirror.ErrGap) || !strings.Contains(err.Error(), ids[2].String()[:12]) {
+		t.Errorf("after a skipped day: %v", err)
+	}
+	if got := current(t, far.store, stable); got != before {
+		t.Errorf("current is %v", got)
+	}
+	far.mustTake(mirror.ImportOptions{}, append(bundles[3], bundles[2]...)...)
+	far.same(near)
+	if mirror.Signs(far.store.Files()) {
+		t.Error("the far site is said to sign what it publishes")
+	}
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, key.Public()) {
+		t.Errorf("the keyring of the far site has %d bytes, %v", len(ring), err)
+	}
+	if results, err := far.take(mirror.ImportOptions{}, bundles[2]...); err != nil || len(results[0].Known) != 1 {
+		t.Errorf("once more: %+v, %v", results, err)
+	}
+
+	// Back, and forward with the next day.
+	if _, err := far.m.Rollback(t.Context(), stable, ids[2]); err != nil {
+		t.Fatal(err)
+	}
+	want := readPath(t, far.store, stable, "streams/v1/index.sjson")
+	if !bytes.Contains(want, []byte("BEGIN PGP")) {
+		t.Error("no signed index")
+	}
+	tree.AddDay()
+	near.upstream.Publish(tree)
+	near.mustSync()
+	next := near.export(mirror.ExportOptions{Have: far.have()})
+	if _, err := far.take(mirror.ImportOptions{}, next...); err == nil || !strings.Contains(err.Error(), "--resume") {
+		t.Errorf("while it is held: %v", err)
+	}
+	if err := far.m.Resume(stable); err != nil {
+		t.Fatal(err)
+	}
+	far.mustTake(mirror.ImportOptions{}, next...)
+	far.same(near)
+}
+
+// Volumes come in any order, over days, and nothing is published before the last; a sweep meanwhile takes nothing of it. The same
+// snapshot gives the same bytes.
+func TestVolumes(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	volumes := near.export(mirror.ExportOptions{Split: 250 << 10})
+	if len(volumes) < 3 {
+		t.Fatalf("%d volumes", len(volumes))
+	}
+	if diff := cmp.Diff(volumes, near.export(mirror.ExportOptions{Split: 250 << 10})); diff != "" {
+		t.Error("another export has other bytes")
+	}
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := newFarSite(t)
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	for i := len(volumes) - 1; i > 0; i-- {
+		results, err := far.take(o, volumes[i])
+		if err != nil || len(results) != 1 || len(results[0].Missing) != i || results[0].Missing[0].Volume != 1 || results[0].Missing[0].Files == 0 {
+			t.Fatalf("after volume %d: %+v, %v", i+1, results, err)
+		}
+		if _, err := far.store.Current(stable); !errors.Is(err, cache.ErrNoSnapshot) {
+			t.Fatalf("something is published: %v", err)
+		}
+		plan, err := far.m.PlanSweep(t.Context())
+		if err == nil {
+			_, err = plan.Execute(t.Context())
+		}
+		if err != nil || len(plan.Items) > 0 {
+			t.Errorf("a sweep removes %v (%v)", plan.Items, err)
+		}
+	}
+	far.mustTake(o, volumes[0])
+	far.same(near)
+	if _, err := mirror.PlanExport(t.Context(), near.store.Files(), mirror.ExportOptions{Snapshots: []cache.Snapshot{{Stream: stable, ID: current(t, near.store, stable)}}, Split: 50 << 10}); err == nil || !strings.Contains(err.Error(), "volume is too small") {
+		t.Errorf("of small volumes: %v", err)
+	}
+}
+
+// A site that imports hands on to a third: what is served there is signed by the first, whose keyring came along, and the chain names
+// both, back to upstream's signatures.
+func TestBundleChain(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	nearKey, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle, far := newFarSite(t), newFarSite(t)
+	middle.mustTake(mirror.ImportOptions{TrustFingerprint: nearKey.Fingerprint()}, near.export(mirror.ExportOptions{})...)
+	middleKey, err := middle.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	volumes := exportFrom(t, middle.store, mirror.ExportOptions{Split: 300 << 10})
+	far.mustTake(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint(), Keyring: tree.Keyring()}, volumes...)
+	far.same(near)
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, nearKey.Public()) {
+		t.Errorf("the keyring of the far site is not that of the near one: %v", err)
+	}
+	i, err := mirror.InspectBundle(t.Context(), []mirror.Source{{Name: "one", Reader: bytes.NewReader(volumes[1])}}, mirror.InspectOptions{Files: true, Keyring: tree.Keyring()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(i.Faults) > 0 || len(i.Read) != 1 || i.Read[0].Volume != 2 || !i.Read[0].Proven || len(i.Missing()) != len(volumes)-1 {
+		t.Errorf("faults %q, read %+v, missing %v", i.Faults, i.Read, i.Missing())
+	}
+	s := i.Streams[0]
+	if len(s.Handovers) != 2 || s.Handovers[0].Site != nearKey.Fingerprint() || s.Handovers[1].Site != middleKey.Fingerprint() || !s.Handovers[0].Proven || !s.Handovers[1].Proven {
+		for _, h := range s.Handovers {
+			t.Errorf("near %s, middle %s, handover %+v", nearKey.Fingerprint(), middleKey.Fingerprint(), h)
+		}
+	}
+	for _, v := range s.Custody.Vouchers() {
+		if v.Signed == nil {
+			t.Errorf("nobody signed %s", v.Path)
+		}
+	}
+	if len(s.Custody.Versions) != len(near.versions()) {
+		t.Errorf("%d versions are vouched for, %d published", len(s.Custody.Versions), len(near.versions()))
+	}
+	other := streamstest.MAAS(streamstest.Shape{})
+	i, err = mirror.InspectBundle(t.Context(), []mirror.Source{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: other.Keyring()})
+	if err != nil || len(i.Faults) != len(near.versions()) {
+		t.Errorf("by another keyring: %d faults, %v", len(i.Faults), err)
+	}
+}
+
+// What is not to be imported is refused before anything of it is taken in: a stream that is synced here, one that another site's
+// bundles bring, something older than what is here, and what upstream's keyring does not vouch for.
+func TestImportRefused(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	first := near.export(mirror.ExportOptions{})
+	refused := func(s *farSite, words string, is error, o mirror.ImportOptions, volumes ...[]byte) {
+		t.Helper()
+		_, err := s.take(o, volumes...)
+		if err == nil || !strings.Contains(err.Error(), words) || is != nil && !errors.Is(err, is) {
+			t.Errorf("got %v, want %q", err, words)
+		}
+	}
+	syncing := newSite(t, tree)
+	syncing.mustSync()
+	refused(&farSite{t, syncing.store, syncing.m}, "is synced from its upstream here", mirror.ErrNotImported, o, first...)
+	far := newFarSite(t)
+	refused(far, "not vouched for by upstream", mirror.ErrVouched, mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Keyring: streamstest.MAAS(streamstest.Shape{}).Keyring()}, first...)
+	if _, err := far.store.Current(stable); !errors.Is(err, cache.ErrNoSnapshot) {
+		t.Errorf("it is published: %v", err)
+	}
+	far.mustTake(o, first...)
+	other := newSite(t, tree)
+	other.mustSync()
+	otherKey, err := other.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.m.TrustKeys(otherKey.Public()); err != nil {
+		t.Fatal(err)
+	}
+	refused(far, "its bundles come from "+key.Fingerprint(), bundle.ErrForeign, mirror.ImportOptions{}, other.export(mirror.ExportOptions{})...)
+	refused(far, "no oxbow bundle", mirror.ErrVerification, mirror.ImportOptions{}, bytes.Repeat([]byte("something else"), 100))
+	all := near.export(mirror.ExportOptions{})
+	all[0] = all[0][:len(all[0])/2]
+	refused(far, "the volume is damaged", mirror.ErrVerification, mirror.ImportOptions{}, all...)
+
+	// A stream that passes on what is not here cannot be carried.
+	s := newSite(t, tree)
+	s.redefine(func(st *mirror.Stream) { st.Advertise, st.Select = mirror.AdvertiseAll, []string{"release=noble"} })
+	if _, err := s.sync(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.m.Key(); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := s.store.Current(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mirror.PlanExport(t.Context(), s.store.Files(), mirror.ExportOptions{Snapshots: []cache.Snapshot{snap}}); err == nil || !strings.Contains(err.Error(), "files that are not here") {
+		t.Errorf("of a stream with known files: %v", err)
+	}
+}

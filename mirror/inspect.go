@@ -1,0 +1,315 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/mirror/bundle"
+	"oxbow/streams"
+)
+
+// InspectOptions are the wishes of one [InspectBundle].
+type InspectOptions struct {
+	// Files has every byte of the volumes be read and proven. Otherwise files are passed over.
+	Files bool
+
+	// TrustFingerprint, if not empty, is the key that has to have signed the bundle. Otherwise the key that comes with it counts, and
+	// whose that is the reader has to judge.
+	TrustFingerprint string
+
+	// Keyring, if not nil, holds the keys of upstream that count. Otherwise those that come with the bundle do.
+	Keyring []byte
+}
+
+// An Inspection is what a bundle has, and who vouches for it: from upstream's signature over each image to the site that handed it
+// over last.
+type Inspection struct {
+	Bundle   string             `json:"bundle"`
+	Format   string             `json:"format"`
+	MadeBy   string             `json:"made_by"`
+	Created  time.Time          `json:"created"`
+	Site     Signature          `json:"site"`
+	Trusted  bool               `json:"trusted"` // the key is the one that was asked for
+	Volumes  int                `json:"volumes"`
+	Needs    Amount             `json:"needs"` // what has to be there already
+	Read     []InspectedVolume  `json:"read"`
+	Streams  []*InspectedStream `json:"streams"`
+	Faults   []string           `json:"faults"`
+	contents *bundle.Contents
+}
+
+// An InspectedVolume is a volume that was read.
+type InspectedVolume struct {
+	Name   string `json:"name"`
+	Volume int    `json:"volume"`
+	Files  int    `json:"files"`
+	Bytes  int64  `json:"bytes"` // of these
+	Proven bool   `json:"proven"`
+}
+
+// An InspectedStream is a snapshot that the bundle brings.
+type InspectedStream struct {
+	Stream    string          `json:"stream"`
+	Snapshot  string          `json:"snapshot"`
+	Since     string          `json:"since,omitempty"`
+	Created   time.Time       `json:"created"`
+	Reason    string          `json:"reason"`
+	Lists     []PlannedList   `json:"lists"`
+	Files     int             `json:"files"` // that the snapshot has, those that are there already among them
+	Bytes     int64           `json:"bytes"` // of these
+	Custody   *Custody        `json:"custody"`
+	Given     bool            `json:"upstream_keys_given"` // upstream's keys were given; otherwise they came with the bundle
+	Handovers []*HandoverView `json:"handovers"`
+}
+
+// A HandoverView is a [Handover] as it was signed.
+type HandoverView struct {
+	Site   string    `json:"site"`
+	By     string    `json:"by"` // user id of the key, where it is known
+	Time   time.Time `json:"time"`
+	MadeBy string    `json:"made_by"`
+	Proven bool      `json:"proven"` // the key that signed it is in the bundle
+}
+
+// InspectBundle reads volumes of one bundle and says what it finds. It needs no store. What is not as it should be is a fault; the
+// error says that there is no telling: the first volume is none, or is signed by nobody who counts.
+func InspectBundle(ctx context.Context, sources []Source, o InspectOptions) (*Inspection, error) {
+	in := &inspecting{o: o, i: &Inspection{Faults: []string{}, Streams: []*InspectedStream{}, Read: []InspectedVolume{}},
+		members: map[string][]byte{}, docs: map[cache.Digest]bundle.Member{}, manifests: map[cache.Digest]*cache.Manifest{}}
+	for n, s := range sources {
+		err := in.volume(ctx, s)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil && n == 0 && in.i.contents == nil {
+			return nil, fmt.Errorf("cannot read %s: %w", s.Name, unverified{err})
+		}
+		if err != nil {
+			in.fault("%s: %v", s.Name, err)
+		}
+	}
+	for _, s := range in.i.contents.Snapshots {
+		if err := in.stream(s); err != nil {
+			in.fault("stream %s: %v", s.Stream, err)
+		}
+	}
+	return in.i, nil
+}
+
+// Missing returns the volumes that were not read.
+func (i *Inspection) Missing() (missing []int) {
+	for n := 1; n <= i.Volumes; n++ {
+		if !slices.ContainsFunc(i.Read, func(v InspectedVolume) bool { return v.Volume == n }) {
+			missing = append(missing, n)
+		}
+	}
+	return missing
+}
+
+// An inspecting is an inspection under way. It holds metadata as it came, compressed.
+type inspecting struct {
+	o         InspectOptions
+	i         *Inspection
+	members   map[string][]byte
+	docs      map[cache.Digest]bundle.Member
+	manifests map[cache.Digest]*cache.Manifest
+}
+
+func (in *inspecting) fault(format string, args ...any) {
+	in.i.Faults = append(in.i.Faults, fmt.Sprintf(format, args...))
+}
+
+func (in *inspecting) trust(site *streams.Keyring) (*streams.Keyring, error) {
+	if in.o.TrustFingerprint == "" {
+		return site, nil
+	}
+	key, err := site.Only(in.o.TrustFingerprint)
+	if err != nil {
+		return nil, fmt.Errorf("%w: it comes from %s, not from %s", bundle.ErrForeign, site.Keys()[0].Fingerprint, in.o.TrustFingerprint)
+	}
+	return streams.ReadKeyring(key)
+}
+
+// volume reads a volume.
+func (in *inspecting) volume(ctx context.Context, s Source) error {
+	r, err := bundle.NewReader(s.Reader, in.trust, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := in.begin(r); err != nil {
+		return err
+	}
+	v := InspectedVolume{Name: s.Name, Proven: in.o.Files}
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		m, data, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = in.member(r, m, data, &v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	v.Volume = r.Number()
+	in.i.Read = append(in.i.Read, v)
+	return nil
+}
+
+// begin takes down what the table of contents says.
+func (in *inspecting) begin(r *bundle.Reader) error {
+	c := r.Contents
+	if in.i.contents != nil {
+		if c.ID() != in.i.contents.ID() {
+			return fmt.Errorf("it is of bundle %.12s, not %.12s", c.ID(), in.i.contents.ID())
+		}
+		return nil
+	}
+	in.members[bundle.SitePath()] = r.Keyring
+	in.i.contents, in.i.Bundle, in.i.MadeBy, in.i.Created, in.i.Volumes = c, c.ID().String(), c.MadeBy, c.Created, c.Volumes
+	in.i.Site = Signature{Fingerprint: r.Signer.Fingerprint, UserID: r.Signer.SignedBy, Date: r.Signer.Created}
+	in.i.Trusted = in.o.TrustFingerprint != ""
+	for _, n := range c.Needs {
+		in.i.Needs.add(n.Size)
+	}
+	return nil
+}
+
+// member reads a member, or passes it over.
+func (in *inspecting) member(r *bundle.Reader, m bundle.Member, data io.Reader, v *InspectedVolume) error {
+	if m.Kind() == bundle.KindFile {
+		v.Files++
+		v.Bytes += m.Size
+		if !in.o.Files {
+			r.Skip()
+			return nil
+		}
+		_, err := io.Copy(io.Discard, data)
+		return err
+	}
+	if in.members[m.Path] != nil {
+		_, err := io.Copy(io.Discard, data)
+		return err
+	}
+	text, err := io.ReadAll(data)
+	if err != nil {
+		return err
+	}
+	in.members[m.Path] = text
+	switch m.Kind() {
+	case bundle.KindDocument:
+		in.docs[m.Content()] = m
+	case bundle.KindSnapshot:
+		text, err := bundle.Decompress(m, bytes.NewReader(text), maxManifest)
+		if err != nil {
+			return err
+		}
+		if in.manifests[m.Content()], err = cache.ParseManifest(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadFile returns a document of the bundle.
+func (in *inspecting) ReadFile(d cache.Digest, limit int64) ([]byte, error) {
+	m, ok := in.docs[d]
+	if !ok {
+		return nil, fmt.Errorf("document %v is not in what was read of the bundle: %w", d, cache.ErrMiss)
+	}
+	return bundle.Decompress(m, bytes.NewReader(in.members[m.Path]), limit)
+}
+
+// Prove fails: files of which upstream gives no SHA-256 are not held.
+func (in *inspecting) Prove(d cache.Digest, _ cache.Want) error {
+	return fmt.Errorf("upstream gives no SHA-256 of %v, and a bundle is not searched for it", d)
+}
+
+// stream says what there is to say of a stream.
+func (in *inspecting) stream(s bundle.Snapshot) error {
+	man := in.manifests[s.ID]
+	if man == nil {
+		return errors.New("its manifest was not read")
+	}
+	out := &InspectedStream{Stream: s.Stream, Snapshot: s.ID.String(), Created: man.Created, Reason: man.Reason, Given: in.o.Keyring != nil}
+	in.i.Streams = append(in.i.Streams, out)
+	if !s.Since.IsZero() {
+		out.Since = s.Since.String()
+	}
+	seen := map[cache.Digest]bool{}
+	for _, e := range man.Entries {
+		if e.Kind == cache.KindItem && !seen[e.Digest] {
+			seen[e.Digest] = true
+			out.Files++
+			out.Bytes += e.Size
+		}
+	}
+	lists, err := shownLists(in, man)
+	if err != nil {
+		return err
+	}
+	shown := Plan{lists: lists}
+	shown.count()
+	out.Lists = shown.Lists
+	keys := in.o.Keyring
+	if keys == nil {
+		keys = in.members[bundle.UpstreamKeysPath(s.Stream)]
+	}
+	if len(keys) == 0 {
+		in.fault("stream %s: no keys of upstream came with it, so nothing vouches for it but the site", s.Stream)
+	} else {
+		if out.Custody, err = traceCustody(in, man, Stream{Name: s.Stream, Keyring: keys}, time.Now()); err != nil {
+			return err
+		}
+		for _, f := range out.Custody.Faults {
+			in.fault("stream %s: %s", s.Stream, f)
+		}
+	}
+	return in.handovers(s, out)
+}
+
+// handovers reads who handed the snapshot over: each names the one before.
+func (in *inspecting) handovers(s bundle.Snapshot, out *InspectedStream) error {
+	ring, err := streams.ReadKeyring(slices.Concat(in.members[bundle.SitePath()], in.members[bundle.SiteKeysPath(s.Stream)]))
+	if err != nil {
+		return err
+	}
+	var before cache.Digest
+	for n := 1; in.members[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
+		doc := in.members[bundle.HandoverPath(s.Stream, n)]
+		v := &HandoverView{Proven: true}
+		signed, err := ring.Verify(doc, time.Now())
+		text := []byte(nil)
+		switch {
+		case err == nil:
+			text, v.By = signed.Text, signed.SignedBy
+		case errors.Is(err, streams.ErrUnknownKey): // of a site between the first and the last
+			v.Proven = false
+			text, err = streams.ClearText(doc)
+		}
+		var h *Handover
+		if err == nil {
+			h, err = parseHandover(text)
+		}
+		if err == nil && (h.Snapshot != s.ID || h.Stream != s.Stream || h.Before != before || signed != nil && signed.Fingerprint != h.Site) {
+			err = errors.New("it is of something else, or does not follow the one before")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", bundle.HandoverPath(s.Stream, n), err)
+		}
+		v.Site, v.Time, v.MadeBy = h.Site, h.Time, h.MadeBy
+		out.Handovers = append(out.Handovers, v)
+		before = cache.Sum(doc)
+	}
+	return nil
+}
