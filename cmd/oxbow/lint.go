@@ -133,9 +133,12 @@ func publishedBy(files *cache.Files, name string) (mirror.Documents, streams.Pro
 	return read, s.Profile, err
 }
 
-// documentsBelow reads the tree in a directory.
+// documentsBelow reads the tree in a directory. What is no file is not opened: a pipe waits for who writes to it.
 func documentsBelow(root *os.Root) mirror.Documents {
 	return func(_ context.Context, p streams.Path) ([]byte, error) {
+		if info, err := root.Stat(string(p)); err == nil && !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("cannot read %s: it is not a file", p)
+		}
 		f, err := root.Open(string(p))
 		if err != nil {
 			return nil, err
