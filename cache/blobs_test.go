@@ -4,6 +4,8 @@ import (
 	"crypto/md5"
 	"crypto/sha512"
 	"errors"
+	"io/fs"
+	"os"
 	"testing"
 )
 
@@ -28,6 +30,44 @@ func TestPutMakesADocumentABlob(t *testing.T) {
 	}
 	if data, err := s.Files().ReadFile(Sum(content(18, 10)), 10); err != nil || string(data) != string(content(18, 10)) {
 		t.Errorf("ReadFile: %q, %v", data, err)
+	}
+}
+
+// Another name of a blob is the same file, which nobody may write, and outlives the blob.
+func TestLink(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	data := content(20, 3000)
+	d := ingest(t, s, data)
+	flush(t, s)
+	name := t.TempDir()
+	dir, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := s.Files().Link(d, dir, "image"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Files().Link(d, dir, "image"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second link of that name: %v", err)
+	}
+	if err := s.Files().Link(Digest{1}, dir, "other"); !errors.Is(err, ErrMiss) {
+		t.Errorf("a link to no blob: %v", err)
+	}
+	info, err := os.Stat(name + "/image")
+	if err != nil || info.Mode() != 0o444 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	plan, err := s.PlanSweep(t.Context(), SweepOptions{})
+	if err == nil {
+		_, err = plan.Execute(t.Context())
+	}
+	if err != nil || s.Has(d) {
+		t.Fatalf("the blob is not swept: %v", err)
+	}
+	if got, err := os.ReadFile(name + "/image"); err != nil || Sum(got) != d {
+		t.Errorf("after a sweep: %d bytes, %v", len(got), err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // OpenFiles opens the read-only view of the store in dir. It fails with [ErrNoStore] or a [*FormatError] as [Open] does.
@@ -74,6 +76,22 @@ func (f *Files) Blob(d Digest) (*os.File, error) {
 		return nil, fmt.Errorf("cannot open blob %v in store %s: %w", d, f.dir, err)
 	}
 	return file, nil
+}
+
+// Link makes name, in an open directory, another name of blob d. The file stays when the blob is swept; it is read-only, and who could
+// change its bytes could change the blob's: its owner and root. It fails on another file system, and for a user whom the kernel does
+// not allow hard links to files of others.
+func (f *Files) Link(d Digest, dir *os.File, name string) error {
+	file, err := f.Blob(d)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), int(dir.Fd()), name, unix.AT_SYMLINK_FOLLOW)
+	if err != nil {
+		return fmt.Errorf("cannot link blob %v of store %s: %w", d, f.dir, err)
+	}
+	return nil
 }
 
 // ReadFile returns the bytes of blob d, of which there may be at most limit: it is for documents.

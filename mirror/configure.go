@@ -90,8 +90,11 @@ func (m *Mirror) configure(s Stream) (warning string, err error) {
 }
 
 // related reports whether two definitions have an upstream in common, whatever the
-// passwords.
+// passwords, or one of them has none.
 func related(a, b Stream) bool {
+	if len(a.Upstream) == 0 || len(b.Upstream) == 0 {
+		return true // it came from a tree, and its dates are those of whoever signed that
+	}
 	return slices.ContainsFunc(a.Upstream, func(u string) bool {
 		return slices.ContainsFunc(b.Upstream, func(v string) bool { return sameUpstream(u, v) })
 	})

@@ -21,6 +21,9 @@
 // STORE/schedule.json, for reading commands and the next process; lost, every stream
 // with a schedule is due.
 //
+// A plain tree, as sstream-mirror makes it, can stand in for the upstreams of one sync ([Tree]), and what is published can be
+// written as one for other web servers ([ExportTree]).
+//
 // The state of a stream, STORE/streams/<name>.json, is its definition, the
 // upstream state accepted last and how the last sync ended. It is written after
 // the switch to a new snapshot; lost, it costs the next sync some requests.

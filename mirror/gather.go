@@ -17,6 +17,9 @@ type failures map[versionID]string
 // fetch gets every planned file into the store. It returns the versions that
 // upstream fails to deliver; an error means that the sync cannot go on.
 func (r *run) fetch(ctx context.Context, plan *Plan) (failures, error) {
+	if r.o.Tree != nil {
+		return r.o.Tree.lacking(plan), nil
+	}
 	if err := r.m.store.Room(plan.Fetch.Bytes); err != nil {
 		return nil, err
 	}

@@ -167,7 +167,7 @@ func (m *Mirror) stateFor(s Stream) (*state, error) {
 			}
 			continue
 		}
-		if !slices.Equal(other.Upstream, s.Upstream) {
+		if len(other.Upstream) > 0 && !slices.Equal(other.Upstream, s.Upstream) { // else it came from a tree
 			if _, err := m.store.Current(s.Name); errors.Is(err, cache.ErrNoSnapshot) {
 				continue // nothing came of it
 			}

@@ -38,6 +38,9 @@ type Plan struct {
 	evidence []document // older documents of upstream's that vouch for what stays from before
 	files    []*file    // distinct contents, largest first
 	byPath   map[streams.Path]*file
+	ahead    []Lack                 // of a tree's, what nobody asked for yet
+	spare    []*file                // of a tree's, what versions would need that are left out
+	absent   map[streams.Path]int64 // of Absent
 }
 
 // An Amount counts distinct files.

@@ -145,6 +145,18 @@ func (p *planner) plan() *Plan {
 	}
 }
 
+// planOf is plan, for a sync from a tree if t is not nil.
+func (p *planner) planOf(t *Tree) *Plan {
+	if t == nil {
+		return p.plan()
+	}
+	plan := p.planFrom(t)
+	if p.s.all() {
+		plan.addAhead(p, t)
+	}
+	return plan
+}
+
 // draft is a plan whose files are not known yet.
 func (p *planner) draft() *Plan {
 	plan := &Plan{Stream: p.s.Name, Upstream: shown(p.c.base), base: p.c.base, profile: p.profile(), Warnings: slices.Concat(p.c.warnings, p.idle)}

@@ -12,6 +12,7 @@ const (
 	PhaseWaiting    Phase = "waiting for a sync that is under way"
 	PhaseReading    Phase = "reading metadata"
 	PhaseFetching   Phase = "fetching"
+	PhaseTaking     Phase = "taking in" // files of a tree
 	PhasePublishing Phase = "publishing"
 )
 

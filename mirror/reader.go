@@ -18,18 +18,27 @@ type reader struct {
 	trust      trust
 	accepted   accepted
 	allowOlder bool
+	tree       *Tree // read in place of the upstreams; nil: none
 }
 
-// errBehind is wrapped by the error about a source whose metadata is older than
-// what was accepted before.
-var errBehind = errors.New("older than the metadata accepted before")
+// bases returns where to read, best first.
+func (r *reader) bases() []string {
+	if r.tree != nil {
+		return []string{r.tree.base()}
+	}
+	return r.s.Upstream
+}
+
+// ErrBehind is wrapped by the error about a source whose metadata is older than
+// what was accepted before. Another source may be ahead.
+var ErrBehind = errors.New("older than the metadata accepted before")
 
 // read returns the catalog of the first source that has a good one. Where done
 // says that an index alone tells enough, its lists are not read. Sources that are
 // behind are an error only if no other one could be asked.
 func (r *reader) read(ctx context.Context, done func(*catalog) bool) (*catalog, error) {
 	var behind, failures []error
-	for _, base := range r.s.Upstream {
+	for _, base := range r.bases() {
 		c, err := r.index(ctx, base)
 		if err == nil && !done(c) {
 			c, err = r.complete(ctx, c)
@@ -40,12 +49,12 @@ func (r *reader) read(ctx context.Context, done func(*catalog) bool) (*catalog, 
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if errors.Is(err, errBehind) {
+		if errors.Is(err, ErrBehind) {
 			behind = append(behind, err)
 		} else {
 			failures = append(failures, err)
 		}
-		if len(r.s.Upstream) > 1 {
+		if len(r.bases()) > 1 {
 			r.m.log.Warn("upstream skipped", "stream", r.s.Name, "upstream", shown(base), "reason", err)
 		}
 	}
@@ -90,7 +99,7 @@ func (r *reader) notBehind(url, updated string, accepted time.Time) error {
 		updated = "no date"
 	}
 	return fmt.Errorf("%w: %s is of %s, %w (%s): an old copy may hide security updates; --allow-older accepts it",
-		ErrVerification, shown(url), updated, errBehind, streams.FormatTime(accepted))
+		ErrVerification, shown(url), updated, ErrBehind, streams.FormatTime(accepted))
 }
 
 func (r *reader) indexDocument(ctx context.Context, base string) (document, []byte, error) {
@@ -139,7 +148,14 @@ func (r *reader) fetchDocument(ctx context.Context, url string, p streams.Path, 
 // fetchBytes fetches a document, of which nothing is believed yet.
 func (r *reader) fetchBytes(ctx context.Context, url string, p streams.Path, known validated) (document, *Document, error) {
 	doc := document{path: p}
-	got, err := r.client.Document(ctx, url, known.Validators, streams.MaxDocument)
+	var got *Document
+	var err error
+	if r.tree != nil {
+		got = &Document{}
+		got.Bytes, err = r.tree.document(ctx, p)
+	} else {
+		got, err = r.client.Document(ctx, url, known.Validators, streams.MaxDocument)
+	}
 	if err != nil {
 		return doc, nil, err
 	}
@@ -178,7 +194,7 @@ func (r *reader) settled(ctx context.Context, c *catalog) (*catalog, error) {
 		if !contradicts && !errors.Is(err, ErrNotFound) {
 			return nil, err
 		}
-		if waited += wait; waited > r.m.settle {
+		if waited += wait; waited > r.m.settle || r.tree != nil { // nobody writes to a tree
 			if !contradicts {
 				return nil, err
 			}

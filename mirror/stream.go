@@ -43,7 +43,8 @@ type Stream struct {
 	// Name is the stream's name in commands, logs and the store.
 	Name string `json:"name"`
 
-	// Upstream are the base URLs of the tree, best first, without a trailing slash.
+	// Upstream are the base URLs of the tree, best first, without a trailing slash. Only a
+	// stream that is Offline may have none.
 	Upstream []string `json:"upstream"`
 
 	// Index is the path of upstream's index. If empty, it is the signed
@@ -189,7 +190,7 @@ func (s Stream) Validate() error {
 			return fmt.Errorf("stream %s: %w; give another with --path", s.Name, err)
 		}
 	}
-	if len(s.Upstream) == 0 {
+	if len(s.Upstream) == 0 && !s.Offline {
 		return fmt.Errorf("stream %s has no upstream", s.Name)
 	}
 	switch s.Advertise {

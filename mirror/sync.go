@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -22,6 +23,9 @@ type SyncOptions struct {
 	// Wait has a sync of a stream that is being synced already wait for the end of
 	// that one, in place of ErrSyncing.
 	Wait bool
+
+	// Tree, if not nil, is read in place of the upstreams.
+	Tree *Tree
 
 	// Progress, if not nil, is told how the sync goes on: at each change of
 	// phase and otherwise up to five times a second, never twice at once.
@@ -99,14 +103,14 @@ func (m *Mirror) planned(ctx context.Context, st *state, o SyncOptions) (*planne
 	if err != nil {
 		return nil, nil, err
 	}
-	if m.nothingNew(st, c) {
+	if o.Tree == nil && m.nothingNew(st, c) {
 		return nil, &Plan{Stream: st.Stream.Name, Upstream: shown(c.base), NothingNew: true}, nil
 	}
 	p, err := m.planner(st.wanted(), c, lease)
 	if err != nil {
 		return nil, nil, err
 	}
-	plan := p.plan()
+	plan := p.planOf(o.Tree)
 	if err := p.empty(plan); err != nil {
 		return nil, nil, err
 	}
@@ -122,18 +126,22 @@ func (m *Mirror) read(ctx context.Context, st *state, o SyncOptions) (*catalog, 
 	if err != nil {
 		return nil, err
 	}
-	return r.read(ctx, func(c *catalog) bool { return m.nothingNew(st, c) })
+	return r.read(ctx, func(c *catalog) bool { return o.Tree == nil && m.nothingNew(st, c) })
 }
 
 func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
-	if err := m.mayAsk(st.Stream); err != nil {
-		return nil, err
+	if o.Tree == nil {
+		if err := m.mayAsk(st.Stream); err != nil {
+			return nil, err
+		}
+	} else if st.Imported != nil {
+		return nil, fmt.Errorf("stream %s: %w", st.Stream.Name, errBundled)
 	}
 	t, err := st.Stream.trust()
 	if err != nil {
 		return nil, err
 	}
-	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.wanted(), trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder}, nil
+	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.wanted(), trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder, tree: o.Tree}, nil
 }
 
 // nothingNew reports whether what is published is no older content that a rollback
@@ -188,6 +196,9 @@ func (m *Mirror) attempt(ctx context.Context, name string, o SyncOptions) (*Resu
 	}
 	if errors.Is(err, ErrNoStream) || errors.Is(err, ErrOffline) {
 		return nil, err
+	}
+	if err != nil && o.Tree != nil {
+		return res, err // which tells nothing of the upstream
 	}
 	if err == nil || ctx.Err() == nil {
 		m.asked(name)
@@ -334,6 +345,9 @@ func (r *run) show(ctx context.Context, c *catalog) (*Result, error) {
 
 // moved returns upstream's metadata if it is no longer what c says.
 func (r *run) moved(ctx context.Context, c *catalog) (*catalog, error) {
+	if r.o.Tree != nil {
+		return nil, nil
+	}
 	fresh, err := r.reader.index(ctx, c.base)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

@@ -54,10 +54,10 @@ func TestArrange(t *testing.T) {
 		{summary: "no boolean", line: "oxbow mirror list --json=yes", err: `--json: "yes" is neither true nor false`},
 		{summary: "no value at the end", line: "oxbow mirror sync stable --max", err: "flag --max needs a value"},
 		{summary: "a flag instead of a value", line: "oxbow mirror sync http://h/x --name --dry-run", err: "flag --name needs a value"},
-		{summary: "no command", line: "oxbow", err: "missing command; there is serve, mirror, snapshot, store, key, config, lint, demo, completion, version"},
-		{summary: "half a command", line: "oxbow mirror", err: "missing command; there is sync, list, status, drop"},
+		{summary: "no command", line: "oxbow", err: "missing command; there is serve, mirror, snapshot, store, bundle, key, config, lint, demo, completion, version"},
+		{summary: "half a command", line: "oxbow mirror", err: "missing command; there is sync, list, status, drop, import-tree, export-tree"},
 		{summary: "unknown command", line: "oxbow sync", err: "unknown command \"sync\"; did you mean `oxbow mirror sync`?"},
-		{summary: "unknown command of a group", line: "oxbow mirror snyc", err: `unknown command "snyc"; there is sync, list, status, drop`},
+		{summary: "unknown command of a group", line: "oxbow mirror snyc", err: `unknown command "snyc"; there is sync, list, status, drop, import-tree, export-tree`},
 	}
 	for _, test := range tests {
 		t.Run(test.summary, func(t *testing.T) {

@@ -81,16 +81,20 @@ func (c *console) show(p *mirror.Progress) {
 	c.last, c.done = now, p.BytesDone
 }
 
+// counting are the phases of which files are counted, and what was done with these.
+var counting = map[mirror.Phase]string{mirror.PhaseFetching: "fetched", mirror.PhaseTaking: "took in"}
+
 // describe renders progress as a line. The rate is that of the bytes that came
 // since the line before.
 func describe(p mirror.Progress, since time.Duration, came int64, begins bool) string {
-	if p.Phase != mirror.PhaseFetching {
+	done, counts := counting[p.Phase]
+	if !counts {
 		return string(p.Phase)
 	}
 	if begins {
-		return fmt.Sprintf("fetching %s, %s", counted(p.Files, "file"), iec(p.Bytes))
+		return fmt.Sprintf("%s %s, %s", p.Phase, counted(p.Files, "file"), iec(p.Bytes))
 	}
-	s := fmt.Sprintf("fetched %d of %d files, %s of %s", p.FilesDone, p.Files, iec(p.BytesDone), iec(p.Bytes))
+	s := fmt.Sprintf("%s %d of %d files, %s of %s", done, p.FilesDone, p.Files, iec(p.BytesDone), iec(p.Bytes))
 	if rate := float64(came) / since.Seconds(); rate > 0 {
 		left := time.Duration(float64(p.Bytes-p.BytesDone) / rate * float64(time.Second))
 		s += fmt.Sprintf(", %s/s, %v left", iec(int64(rate)), left.Round(time.Second))
@@ -101,7 +105,7 @@ func describe(p mirror.Progress, since time.Duration, came int64, begins bool) s
 // draw updates the bar, and makes it first where there is none. c.mu is held.
 func (c *console) draw() {
 	caption := fmt.Sprintf("%s: %s ", c.p.Stream, c.p.Phase)
-	if c.p.Phase == mirror.PhaseFetching {
+	if counting[c.p.Phase] != "" {
 		caption = fmt.Sprintf("%s: %d/%d files ", c.p.Stream, c.p.FilesDone, c.p.Files)
 	}
 	c.caption.Store(&caption)

@@ -26,6 +26,11 @@ func newStream(c *cli.Context) (mirror.Stream, error) {
 	if err != nil {
 		return s, &usageError{err.Error(), c.Command.HelpName}
 	}
+	return described(c, s)
+}
+
+// described returns s as the filters and the flags describe it.
+func described(c *cli.Context, s mirror.Stream) (_ mirror.Stream, err error) {
 	if c.IsSet("name") {
 		s.Name = c.String("name")
 	}

@@ -267,6 +267,7 @@ func (d *day) refuseNewerFormat() {
 	d.write(siteStore+"/FORMAT", []byte("oxbow store 99\n"))
 	before := d.stored()
 	d.write("/tmp/key.asc", []byte("a private key"))
+	d.shell("mkdir -p /tmp/tree/streams/v1\necho {} > /tmp/tree/streams/v1/index.json")
 	for _, line := range storeCommands(d.t) {
 		d.refused("oxbow", line)
 	}
@@ -299,18 +300,20 @@ func (d *day) refused(user, line string) {
 func storeCommands(t *testing.T) []string {
 	t.Helper()
 	operands := map[string]string{
-		"lint":              "stable",
-		"mirror drop":       "stable",
-		"snapshot show":     "0",
-		"snapshot diff":     "0 1",
-		"snapshot pin":      "0",
-		"snapshot unpin":    "0",
-		"snapshot rollback": "stable",
-		"snapshot hold":     "stable version_name=1",
-		"key generate":      "--replace",
-		"key import":        "--replace /tmp/key.asc",
-		"bundle export":     "--out /tmp/bundle",
-		"bundle import":     "/tmp/key.asc",
+		"lint":               "stable",
+		"mirror drop":        "stable",
+		"mirror import-tree": "/tmp/tree stable",
+		"mirror export-tree": "stable /tmp/export",
+		"snapshot show":      "0",
+		"snapshot diff":      "0 1",
+		"snapshot pin":       "0",
+		"snapshot unpin":     "0",
+		"snapshot rollback":  "stable",
+		"snapshot hold":      "stable version_name=1",
+		"key generate":       "--replace",
+		"key import":         "--replace /tmp/key.asc",
+		"bundle export":      "--out /tmp/bundle",
+		"bundle import":      "/tmp/key.asc",
 	}
 	// The configuration and the program are the same whatever is stored.
 	other := map[string]bool{"config check": true, "config show": true, "config init": true, "bundle inspect": true, "bundle verify": true, "demo": true, "completion": true, "version": true}

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -173,13 +172,22 @@ func (u *realUpstream) files(doc any) {
 // serve starts nginx on the tree and returns its URL.
 func (u *realUpstream) serve() string {
 	u.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	url, stop, err := startNginx(u.dir, u.t.TempDir())
 	if err != nil {
 		u.t.Fatal(err)
 	}
+	u.t.Cleanup(stop)
+	return url
+}
+
+// startNginx serves a directory by nginx, which keeps what it needs in another one.
+func startNginx(root, state string) (url string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
 	addr := l.Addr().String()
 	l.Close()
-	state := u.t.TempDir()
 	var conf strings.Builder
 	if os.Geteuid() == 0 {
 		conf.WriteString("user root;\n")
@@ -188,27 +196,31 @@ func (u *realUpstream) serve() string {
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&conf, " %s_temp_path %s/%[1]s;", kind, state)
 	}
-	fmt.Fprintf(&conf, " server { listen %s; root %s; } }\n", addr, u.dir)
+	fmt.Fprintf(&conf, " server { listen %s; root %s; } }\n", addr, root)
 	file := filepath.Join(state, "nginx.conf")
-	u.write(file, []byte(conf.String()))
+	if err := os.WriteFile(file, []byte(conf.String()), 0o644); err != nil {
+		return "", nil, err
+	}
 	cmd := exec.Command("nginx", "-p", state, "-c", file, "-e", filepath.Join(state, "error.log"))
 	if err := cmd.Start(); err != nil {
-		u.t.Fatal(err)
+		return "", nil, err
 	}
-	u.t.Cleanup(func() {
+	stop = func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
-	})
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	}
+	err = until(func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
-			return "http://" + addr
 		}
-		if time.Now().After(end) {
-			u.t.Fatal(err)
-		}
+		return err == nil
+	})
+	if err != nil {
+		stop()
+		return "", nil, err
 	}
+	return "http://" + addr, stop, nil
 }
 
 // readWithGpgv reads the stable stream of a store over HTTP as MAAS does, with

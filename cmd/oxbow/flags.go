@@ -14,7 +14,7 @@ func commands() []*cli.Command {
 	all := []*cli.Command{
 		serveCommand(),
 		{Name: "mirror", Usage: "keep streams like their upstreams", Subcommands: []*cli.Command{
-			mirrorSyncCommand(), mirrorListCommand(), mirrorStatusCommand(), mirrorDropCommand(),
+			mirrorSyncCommand(), mirrorListCommand(), mirrorStatusCommand(), mirrorDropCommand(), importTreeCommand(), exportTreeCommand(),
 		}},
 		{Name: "snapshot", Usage: "what was published", Subcommands: []*cli.Command{
 			snapshotListCommand(), snapshotShowCommand(), snapshotDiffCommand(), snapshotRollbackCommand(), snapshotHoldCommand(), snapshotPinCommand(), snapshotUnpinCommand(),

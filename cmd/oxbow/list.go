@@ -127,7 +127,7 @@ func mirrorList(c *cli.Context) error {
 		if d.configured {
 			by = "configuration"
 		}
-		t.row(d.Name, strings.Join(upstreams(d.Stream.Stream), " "), strings.Join(append([]string{d.Path}, d.Also...), " "), wanted, cmp.Or(d.Advertise, mirror.AdvertiseSelected), newest, sync, by)
+		t.row(d.Name, cmp.Or(strings.Join(upstreams(d.Stream.Stream), " "), "-"), strings.Join(append([]string{d.Path}, d.Also...), " "), wanted, cmp.Or(d.Advertise, mirror.AdvertiseSelected), newest, sync, by)
 	}
 	return errors.Join(t.flush(), unreadable)
 }

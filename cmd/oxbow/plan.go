@@ -15,9 +15,9 @@ import (
 	"oxbow/mirror"
 )
 
-// dryRun plans, with a temporary store where there is none yet: a dry run makes
-// nothing.
-func dryRun(c *cli.Context, w *syncWork) error {
+// dryRun plans, with a temporary store where there is none yet and the work, or the
+// configuration, defines a stream: a dry run makes nothing.
+func dryRun(c *cli.Context, w work, defines bool, stdout io.Writer) error {
 	p, err := placeOf(c)
 	if err != nil {
 		return err
@@ -26,8 +26,8 @@ func dryRun(c *cli.Context, w *syncWork) error {
 	if err == nil {
 		files.Close()
 	}
-	if !errors.Is(err, cache.ErrNoStore) || w.Stream == nil && len(p.site.Streams) == 0 {
-		return perform(c, w, cache.Open)
+	if !errors.Is(err, cache.ErrNoStore) || !defines && len(p.site.Streams) == 0 {
+		return performOn(c, w, cache.Open, stdout)
 	}
 	log, err := logger(c, c.App.ErrWriter, slog.LevelWarn)
 	if err != nil {
@@ -45,7 +45,7 @@ func dryRun(c *cli.Context, w *syncWork) error {
 	o := newOwner(s, log, false)
 	o.configure(p.site)
 	out := newConsole(c.App.ErrWriter)
-	err = w.do(c.Context, o, &screen{stdout: c.App.Writer, stderr: out, progress: out.show})
+	err = w.do(c.Context, o, &screen{stdout: stdout, stderr: out, progress: out.show})
 	return errors.Join(err, o.close())
 }
 

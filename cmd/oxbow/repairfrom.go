@@ -38,7 +38,7 @@ func repairFrom(c *cli.Context, w *checkWork, dir string) error {
 	inJSON := w.JSON
 	w.JSON = true
 	var v checkView
-	err := performFor(c, w, &v)
+	err := performFor(c, w, cache.Open, &v)
 	if v.Repair == nil {
 		return err // said already
 	}
@@ -61,13 +61,18 @@ func repairFrom(c *cli.Context, w *checkWork, dir string) error {
 }
 
 // performFor has a work done that prints JSON, and reads that.
-func performFor(c *cli.Context, w work, v any) error {
+func performFor(c *cli.Context, w work, open opening, v any) error {
 	var printed bytes.Buffer
-	err := performOn(c, w, cache.Open, &printed)
-	if printed.Len() == 0 {
+	err := performOn(c, w, open, &printed)
+	return readPrinted(printed.Bytes(), v, err)
+}
+
+// readPrinted reads the JSON that a work printed, if it came to that; err is how it ended.
+func readPrinted(printed []byte, v any, err error) error {
+	if len(printed) == 0 {
 		return err
 	}
-	if failed := json.Unmarshal(printed.Bytes(), v); failed != nil {
+	if failed := json.Unmarshal(printed, v); failed != nil {
 		return fmt.Errorf("the owner of the store says something else than it should: %w", failed)
 	}
 	return err
@@ -146,8 +151,7 @@ func openContent(ctx context.Context, name string) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	h := sha256.New()
-	n, err := io.Copy(h, &interrupted{ctx, file})
+	is, err := contentOf(ctx, file)
 	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
@@ -155,7 +159,17 @@ func openContent(ctx context.Context, name string) (found, error) {
 		file.Close()
 		return found{}, fmt.Errorf("cannot read %s: %w", name, err)
 	}
-	return found{content{cache.Digest(h.Sum(nil)), n}, name, file}, nil
+	return found{is, name, file}, nil
+}
+
+// contentOf reads a file to its end.
+func contentOf(ctx context.Context, file *os.File) (content, error) {
+	h := sha256.New()
+	n, err := io.Copy(h, &interrupted{ctx, file})
+	if err != nil {
+		return content{}, err
+	}
+	return content{cache.Digest(h.Sum(nil)), n}, nil
 }
 
 // An interrupted reader ends with its context.
@@ -183,7 +197,7 @@ func (v *checkView) take(c *cli.Context, batch []found) error {
 		names[f.Digest.String()] = f.name
 	}
 	var results []takenView
-	if err := performFor(c, w, &results); len(results) == 0 {
+	if err := performFor(c, w, cache.Open, &results); len(results) == 0 {
 		return err
 	}
 	for _, r := range results {

@@ -80,6 +80,7 @@ func TestScripts(t *testing.T) {
 			"get":      getCommand,
 			"audit":    auditCommand,
 			"damage":   damageCommand,
+			"nginx":    nginxCommand,
 		},
 	})
 }
@@ -109,6 +110,8 @@ func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*w
 //	upstream fault NAME    go wrong as faults says; "none" ends it, also for
 //	                       requests that hang
 //	upstream stop          there is none any more
+//	upstream write DIR     write the tree as sstream-mirror does: upstream's documents of one
+//	                       family, and the files
 //	upstream hits PATH N   fail unless PATH was asked for N times since the last such line
 //	upstream await PATH [N] wait until PATH was asked for N times, or once
 func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -147,6 +150,8 @@ func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	case "stop":
 		w.server.Close()
+	case "write":
+		ts.Check(writeTree(w.tree, ts.MkAbs(operand)))
 	case "hits":
 		if got := strconv.Itoa(w.up.Hits(operand)); got != args[2] {
 			ts.Fatalf("%s was asked for %s times, want %s", operand, got, args[2])
@@ -165,6 +170,18 @@ func upstreamCommand(ts *testscript.TestScript, _ bool, args []string) {
 	default:
 		ts.Fatalf("unknown: upstream %s", verb)
 	}
+}
+
+// writeTree writes a tree as sstream-mirror does.
+func writeTree(tree *streamstest.Tree, dir string) error {
+	p := tree.Render()
+	err := p.WriteDir(dir)
+	for path := range p.Documents() {
+		if tree.Key != nil && !strings.HasSuffix(path, ".sjson") {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, path)))
+		}
+	}
+	return err
 }
 
 func (w *world) start(ts *testscript.TestScript, unsigned bool) {
@@ -415,6 +432,27 @@ func auditCommand(ts *testscript.TestScript, _ bool, args []string) {
 	a, err := auditTree(context.Background(), client, args[0]+args[1], args[0]+"/-/keyring.gpg")
 	ts.Check(err)
 	io.WriteString(ts.Stdout(), a.String()+"\n")
+}
+
+// nginxCommand serves a directory below /tree/ by nginx, or by a file server where that is not installed, with key.gpg as
+// /-/keyring.gpg: nginx DIR VARIABLE. The variable is the server's URL.
+func nginxCommand(ts *testscript.TestScript, _ bool, args []string) {
+	root := ts.MkAbs("nginx-root")
+	ts.Check(os.MkdirAll(root+"/-", 0o755))
+	ts.Check(os.Symlink(ts.MkAbs(args[0]), root+"/tree"))
+	ts.Check(os.Symlink(ts.MkAbs("key.gpg"), root+"/-/keyring.gpg"))
+	if _, err := exec.LookPath("nginx"); err != nil {
+		server := httptest.NewServer(http.FileServer(http.Dir(root)))
+		ts.Defer(server.Close)
+		ts.Setenv(args[1], server.URL)
+		return
+	}
+	state := ts.MkAbs("nginx-state")
+	ts.Check(os.MkdirAll(state, 0o755))
+	url, stop, err := startNginx(root, state)
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv(args[1], url)
 }
 
 // damageCommand changes a bit of the largest blob of a store: damage DIR.

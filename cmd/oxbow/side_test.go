@@ -145,6 +145,13 @@ func (s *side) badDay() {
 	s.up.Publish(s.tree)
 }
 
+// writeTree writes upstream's tree as sstream-mirror does.
+func (s *side) writeTree() {
+	if err := writeTree(s.tree, filepath.Join(s.dir, "tree")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *side) older() { s.up.Publish(s.before) }
 
 // damage changes a bit of the largest blob.

@@ -69,7 +69,7 @@ func mirrorSync(c *cli.Context) error {
 // syncOrPlan performs w; a dry run makes no store.
 func syncOrPlan(c *cli.Context, w *syncWork, open opening) error {
 	if w.DryRun {
-		return dryRun(c, w)
+		return dryRun(c, w, w.Stream != nil, c.App.Writer)
 	}
 	return perform(c, w, open)
 }

@@ -28,21 +28,23 @@ type work interface {
 
 // works makes an empty work of each command that has one. That of `snapshot diff` is for upstream, whose validators it keeps.
 var works = map[string]func() work{
-	"mirror sync":       func() work { return new(syncWork) },
-	"mirror drop":       func() work { return new(dropWork) },
-	"snapshot rollback": func() work { return new(rollbackWork) },
-	"snapshot hold":     func() work { return new(holdWork) },
-	"snapshot pin":      func() work { return new(pinWork) },
-	"snapshot unpin":    func() work { return new(unpinWork) },
-	"snapshot diff":     func() work { return new(diffWork) },
-	"bundle export":     func() work { return new(exportWork) },
-	"bundle import":     func() work { return new(importBundleWork) },
-	"bundle have":       func() work { return new(haveWork) },
-	"store check":       func() work { return new(checkWork) },
-	"store sweep":       func() work { return new(sweepWork) },
-	"store rebuild":     func() work { return new(rebuildWork) },
-	"key generate":      func() work { return new(generateWork) },
-	"key import":        func() work { return new(importWork) },
+	"mirror sync":        func() work { return new(syncWork) },
+	"mirror drop":        func() work { return new(dropWork) },
+	"mirror import-tree": func() work { return new(treeWork) },
+	"mirror export-tree": func() work { return new(leaseWork) },
+	"snapshot rollback":  func() work { return new(rollbackWork) },
+	"snapshot hold":      func() work { return new(holdWork) },
+	"snapshot pin":       func() work { return new(pinWork) },
+	"snapshot unpin":     func() work { return new(unpinWork) },
+	"snapshot diff":      func() work { return new(diffWork) },
+	"bundle export":      func() work { return new(exportWork) },
+	"bundle import":      func() work { return new(importBundleWork) },
+	"bundle have":        func() work { return new(haveWork) },
+	"store check":        func() work { return new(checkWork) },
+	"store sweep":        func() work { return new(sweepWork) },
+	"store rebuild":      func() work { return new(rebuildWork) },
+	"key generate":       func() work { return new(generateWork) },
+	"key import":         func() work { return new(importWork) },
 }
 
 // A fileWork reads from open files of the command, which travel beside it.
