@@ -15,7 +15,7 @@ func (p *planner) carry(l *streams.Products) {
 	}
 	wanted := map[*list]*streams.Products{} // of each voucher, since the selection may have changed
 	for _, prod := range before.Products {
-		if slices.Contains(p.s.dropped, prod.Name) && !p.offered[prod.Name] {
+		if slices.Contains(p.s.Dropped, prod.Name) && !p.offered[prod.Name] {
 			continue
 		}
 		for _, v := range prod.Versions {

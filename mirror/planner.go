@@ -86,7 +86,7 @@ func (p *planner) idleSelections() (warnings []string) {
 
 // idleDrops returns a warning for each product that was dropped and that upstream has.
 func (p *planner) idleDrops() (warnings []string) {
-	for _, product := range p.s.dropped {
+	for _, product := range p.s.Dropped {
 		if p.offered[product] {
 			warnings = append(warnings, fmt.Sprintf("%s was to be dropped and stays, since upstream has it: leave it out by the selection, or hold it back", product))
 		}

@@ -147,7 +147,7 @@ func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool) error 
 	}
 	whole := here && !p.c.unsettled && !curable(plan.LeftOut)
 	wanted := p.s
-	wanted.dropped = nil // done
+	wanted.Dropped = nil // done
 	return m.update(plan.Stream, func(st *state) {
 		if here {
 			st.Last = last
@@ -161,7 +161,7 @@ func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool) error 
 		maps.Copy(st.Accepted.Lists, lists)
 		st.Accepted.Index = index
 		st.Accepted.Wants, st.Accepted.Key = wanted.wants(), signer
-		st.Dropped = slices.DeleteFunc(st.Dropped, func(product string) bool { return slices.Contains(p.s.dropped, product) })
+		st.Dropped = slices.DeleteFunc(st.Dropped, func(product string) bool { return slices.Contains(p.s.Dropped, product) })
 		st.Accepted.Whole, st.Accepted.Digest = whole, p.c.indexDoc.digest.String()
 	})
 }

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"oxbow/cache"
 	"oxbow/streams"
@@ -14,12 +15,17 @@ import (
 //
 // Errors are ErrOffline, cache.ErrMiss for such a path, and those of Fetch.
 func (m *Mirror) Pull(ctx context.Context, stream, path string, in *cache.Ingest, o FetchOptions) (cache.Blob, error) {
+	return m.pull(ctx, stream, path, in, o, cache.KindKnown, cache.KindItem)
+}
+
+// pull is Pull for what snapshots name as one of the kinds.
+func (m *Mirror) pull(ctx context.Context, stream, path string, in *cache.Ingest, o FetchOptions, kinds ...cache.Kind) (cache.Blob, error) {
 	s, err := m.Stream(stream)
 	if err == nil {
 		err = m.mayAsk(s)
 	}
 	if err == nil {
-		err = m.names(stream, path, in.Size())
+		err = m.names(stream, path, in.Size(), kinds)
 	}
 	if err != nil {
 		return cache.Blob{}, fmt.Errorf("cannot pull %s: %w", path, err)
@@ -34,14 +40,14 @@ func (m *Mirror) Pull(ctx context.Context, stream, path string, in *cache.Ingest
 // names returns cache.ErrMiss unless a kept snapshot of the stream names a file of that
 // size under path. The current one may have another file there than the one that a
 // client began to read.
-func (m *Mirror) names(stream, path string, size int64) error {
+func (m *Mirror) names(stream, path string, size int64, kinds []cache.Kind) error {
 	kept, err := m.store.Snapshots(stream)
 	if err != nil {
 		return err
 	}
 	for _, snap := range kept {
 		e, err := m.store.Lookup(stream, snap.ID, cache.Upstream, path)
-		if err == nil && e.Kind != cache.KindSite && e.Kind != cache.KindEvidence && e.Size == size {
+		if err == nil && slices.Contains(kinds, e.Kind) && e.Size == size {
 			return nil
 		}
 	}

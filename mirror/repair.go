@@ -217,7 +217,7 @@ func (r *repair) fetch(ctx context.Context, d cache.Digest, by []namer) (how str
 			continue
 		}
 		tried[n.stream+" "+n.Path] = true
-		_, err := r.m.Pull(ctx, n.stream, n.Path, in, FetchOptions{})
+		_, err := r.m.pull(ctx, n.stream, n.Path, in, FetchOptions{}, cache.KindItem, cache.KindUpstream)
 		if err == nil {
 			return "fetched again", n, nil
 		}

@@ -101,7 +101,8 @@ type Stream struct {
 	// Offline keeps the stream as it is: its upstream is never asked.
 	Offline bool `json:"offline,omitempty"`
 
-	dropped []string // of state
+	// Dropped are products that a sync does without, unless upstream has them. It is no part of a definition.
+	Dropped []string `json:"-"`
 }
 
 // all reports whether all of upstream's is advertised.
@@ -264,8 +265,8 @@ func (s Stream) wants() string {
 	if len(s.Hold) > 0 {
 		parts = append(parts, s.Hold)
 	}
-	if len(s.dropped) > 0 {
-		parts = append(parts, "dropped", s.dropped)
+	if len(s.Dropped) > 0 {
+		parts = append(parts, "dropped", s.Dropped)
 	}
 	b, _ := json.Marshal(parts)
 	return string(b)
@@ -287,7 +288,7 @@ type state struct {
 func (st *state) wanted() Stream {
 	s := st.Stream
 	s.Hold = slices.Concat(s.Hold, st.Hold)
-	s.dropped = st.Dropped
+	s.Dropped = st.Dropped
 	return s
 }
 
