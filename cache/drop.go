@@ -155,10 +155,6 @@ func (s *Store) unpublish(stream string) error {
 	if err := s.disk.Remove(currentName(stream)); err != nil {
 		return err
 	}
-	// Should an earlier attempt have removed it without a sync, it must not come back when the manifests are gone.
-	if err := s.disk.SyncDir(currentDir); err != nil {
-		return err
-	}
 	s.index.dropShelf(stream)
 	return nil
 }

@@ -119,7 +119,7 @@ func TestDropCrash(t *testing.T) {
 	for i, op := range f.done {
 		f.done[i], _, _ = strings.Cut(op, "dropped-")
 	}
-	want := []string{"remove current/stable", "fsync current", "fsync current", "write index", "written index", "rename ingest/", "fsync snapshots"}
+	want := []string{"remove current/stable", "fsync current", "write index", "written index", "rename ingest/", "fsync snapshots"}
 	if !slices.Equal(f.done, want) {
 		t.Errorf("the steps were %q, want %q", f.done, want)
 	}

@@ -156,18 +156,19 @@ func (d *Disk) WriteFunc(name string, perm fs.FileMode, write func(io.Writer) er
 	return d.SyncDir(path.Dir(name))
 }
 
-// Remove deletes a file for good. A file that is not there is no error.
+// Remove deletes a file for good. A file that is not there is no error; its directory is synced all the same, since an earlier
+// attempt may have removed it and not got so far.
 func (d *Disk) Remove(name string) error {
 	if err := d.trace("remove", name); err != nil {
 		return err
 	}
-	if err := d.Root.Remove(name); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+	if err := d.Root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return d.SyncDir(path.Dir(name))
+	if err := d.SyncDir(path.Dir(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // MkdirAll makes the directory name and those that lead to it, and syncs the parent of each that it makes.

@@ -113,6 +113,35 @@ func TestRemoveIsForGood(t *testing.T) {
 	if err := d.Remove("file"); err != nil {
 		t.Errorf("removed again: %v", err)
 	}
+	if err := d.Remove("nowhere/file"); err != nil {
+		t.Errorf("removed from where there is nothing: %v", err)
+	}
+}
+
+// A removal that was not synced at the first attempt is at the second.
+func TestRemovedAgainIsForGood(t *testing.T) {
+	d, ops := newDisk(t)
+	if err := d.WriteFile("file", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	record := d.Trace
+	d.Trace = func(op Op) error {
+		if op.Kind == "fsync" {
+			return broken
+		}
+		return nil
+	}
+	if err := d.Remove("file"); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	d.Trace, *ops = record, nil
+	if err := d.Remove("file"); err != nil {
+		t.Fatal(err)
+	}
+	if want := []Op{{"remove", "file"}, {"fsync", "."}}; !slices.Equal(*ops, want) {
+		t.Errorf("operations: %v, want %v", *ops, want)
+	}
 }
 
 func TestNamesCannotLeaveTheTree(t *testing.T) {
