@@ -47,8 +47,8 @@ func (s *Store) publish(ctx context.Context, m *Manifest) (Digest, error) {
 	if sh := s.index.shelf(m.Stream); sh != nil {
 		current = sh.kept[0].ID
 	}
-	if current == id {
-		return id, nil
+	if current == id { // maybe by an attempt that failed after the switch
+		return id, s.disk.SyncDir(currentDir)
 	}
 	if m.Parent != current {
 		return Digest{}, fmt.Errorf("%w: %v is current, not %v", ErrMoved, current, m.Parent)
@@ -102,10 +102,14 @@ func (s *Store) present(m *Manifest) error {
 
 func (s *Store) writeManifest(id Digest, m *Manifest) error {
 	name := manifestName(m.Stream, id)
-	if err := s.disk.MkdirAll(path.Dir(name), 0o755); err != nil {
+	err := s.disk.MkdirAll(path.Dir(name), 0o755)
+	if err == nil && s.index.shelf(m.Stream) == nil { // a first attempt may have made the directory and failed then
+		err = s.disk.SyncDir(snapshotsDir)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write the manifest: %w", s.full(err))
 	}
-	err := s.disk.WriteFunc(name, 0o644, func(w io.Writer) error {
+	err = s.disk.WriteFunc(name, 0o644, func(w io.Writer) error {
 		_, err := m.write(w)
 		return err
 	})

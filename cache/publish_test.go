@@ -275,6 +275,37 @@ func TestPublishTwice(t *testing.T) {
 	wantNames(t, s, "snapshots/stable", Sum(m.Encode()).String())
 }
 
+// TestPublishTriedAgainIsDurable promises that a publication that succeeds at the second attempt syncs what the first did not get
+// to sync.
+func TestPublishTriedAgainIsDurable(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{snapshotsDir, currentDir} {
+		s := createStore(t)
+		m := following(t, s, "stable", known("k", "x"))
+		synced, fails := 0, true
+		s.disk.Trace = func(op durable.Op) error {
+			if op != (durable.Op{Kind: "fsync", Name: dir}) {
+				return nil
+			}
+			if fails {
+				return errDisk
+			}
+			synced++
+			return nil
+		}
+		if _, err := s.Publish(t.Context(), m); !errors.Is(err, errDisk) {
+			t.Fatalf("%s could not be synced, and the publication gave %v", dir, err)
+		}
+		fails = false
+		if _, err := s.Publish(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		if synced == 0 {
+			t.Errorf("%s was not synced", dir)
+		}
+	}
+}
+
 // faults makes one of the operations of a store fail.
 type faults struct {
 	s    *Store
