@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -361,6 +362,47 @@ func TestRebuildProvesWhatNothingNames(t *testing.T) {
 		t.Error("a named blob is gone")
 	}
 	wantNames(t, s, ".", "FORMAT", "LOCK", "blobs", "current", "index", "ingest", "keys", "pins", "snapshots", "streams")
+}
+
+// TestRebuildRemovesLast promises that what a rebuild removes is unknown by then: a crash must not leave an index that has what is
+// gone.
+func TestRebuildRemovesLast(t *testing.T) {
+	t.Parallel()
+	base := createStore(t)
+	damaged := ingest(t, base, []byte("some bytes"))
+	flush(t, base)
+	overwrite(t, base, blobName(damaged), "other bits")
+	if err := base.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for step := 0; ; step++ {
+		s, err := Open(copyStore(t, base.dir), testOptions(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		crashed := ""
+		f := inject(s, step, func() { crashed = copyStore(t, s.dir) })
+		err = s.Rebuild(t.Context())
+		f.end()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if crashed == "" {
+			if want := []string{"syncfs .", "remove " + blobName(damaged), "fsync " + blobDir(damaged)}; err != nil || !slices.Equal(f.done, want) {
+				t.Errorf("the steps were %q (%v), want %q", f.done, err, want)
+			}
+			return
+		}
+		next := reopenStore(t, crashed)
+		if _, err := next.root.Stat(blobName(damaged)); next.Has(damaged) && err != nil {
+			t.Errorf("step %d: the index has a blob that is not there", step)
+		}
+		if err := next.Rebuild(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		put(t, next, KindItem, "a", "some bytes")
+		flush(t, next)
+	}
 }
 
 // overwrite replaces a file of a store as no part of it would do.

@@ -19,7 +19,7 @@ func (s *Store) settle(ctx context.Context) error {
 		return err
 	}
 	if !whole {
-		if err := s.fill(ctx, s.index, false); err != nil {
+		if err := s.fill(ctx, s.index, nil); err != nil {
 			return fmt.Errorf("cannot make the index from the files: %w", err)
 		}
 	}
@@ -39,12 +39,20 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		return err
 	}
 	defer s.index.endTurn()
+	var damaged []Digest
+	prove := func(d Digest) (blobFacts, error) {
+		facts, err := s.prove(ctx, d)
+		if errors.Is(err, ErrCorrupt) {
+			damaged = append(damaged, d)
+		}
+		return facts, err
+	}
 	err := s.index.replace(func(new *index) error {
 		// A blob that nothing names may have got its name by a rename that no sync followed.
 		if err := s.disk.SyncFS(); err != nil {
 			return err
 		}
-		if err := s.fill(ctx, new, true); err != nil {
+		if err := s.fill(ctx, new, prove); err != nil {
 			return err
 		}
 		if err := s.shelve(ctx, new); err != nil {
@@ -52,18 +60,37 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		}
 		return s.recredit(ctx, new)
 	})
+	if err == nil {
+		err = s.removeDamaged(damaged) // of which the old index may have known
+	}
 	if err != nil {
 		return fmt.Errorf("cannot rebuild the index: %w", err)
 	}
 	return nil
 }
 
+// removeDamaged removes files that are not what their names say, but for those whose blobs have come again.
+func (s *Store) removeDamaged(blobs []Digest) error {
+	s.landing.Lock()
+	defer s.landing.Unlock()
+	for _, d := range blobs {
+		if s.Has(d) {
+			continue
+		}
+		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
+		if err := s.disk.Remove(blobName(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fill makes the blobs known that manifests name and that are in the store,
-// and marks x as whole. Others are read only if they are to be proven: who
+// and marks x as whole. Others are believed only if there is a prove that proves them: who
 // opens a store does not wait for that, and who asks for their content later
 // has them proven then. Blobs that manifests only know are pulled, and were
 // used last when the account says, or else when they were written.
-func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
+func (s *Store) fill(ctx context.Context, x *index, prove func(Digest) (blobFacts, error)) error {
 	named, asked, err := s.named(ctx)
 	if err != nil {
 		return err
@@ -87,14 +114,19 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 			blobs[d] = blobFacts{Size: size}
 		case isNamed:
 			s.log.Error("a blob has the wrong size and counts as missing", "digest", d.String(), "size", size, "want", want)
-		case proveOthers:
-			if err := s.proveOther(ctx, d, blobs); err != nil {
+		case prove != nil:
+			facts, err := prove(d)
+			if errors.Is(err, ErrCorrupt) {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
+			blobs[d] = facts
 		default:
 			others++
 		}
-		if _, proven := blobs[d]; !isNamed && (proven || !proveOthers) {
+		if !isNamed {
 			s.findPulled(d, asked, pulls)
 		}
 		return flush(batchRoom)
@@ -107,7 +139,7 @@ func (s *Store) fill(ctx context.Context, x *index, proveOthers bool) error {
 	}
 	if known+others > 0 || len(named) > 0 {
 		level := slog.LevelWarn
-		if proveOthers { // somebody asked for it
+		if prove != nil { // somebody asked for it
 			level = slog.LevelInfo
 		}
 		s.log.Log(ctx, level, "the index was made again from the files", "blobs", known, "unproven", others)
@@ -129,21 +161,6 @@ func (s *Store) findPulled(d Digest, asked map[Digest]bool, pulls map[Digest]pul
 	if f, ok := s.found(d); ok {
 		pulls[d] = f
 	}
-}
-
-// proveOther adds a blob that nothing names to blobs, or removes it if it is
-// damaged.
-func (s *Store) proveOther(ctx context.Context, d Digest, blobs map[Digest]blobFacts) error {
-	facts, err := s.prove(ctx, d)
-	if errors.Is(err, ErrCorrupt) {
-		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
-		return s.disk.Remove(blobName(d))
-	}
-	if err != nil {
-		return err
-	}
-	blobs[d] = facts
-	return nil
 }
 
 // named returns the blobs that any manifest names, with their sizes, and those
