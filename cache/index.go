@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -24,8 +25,9 @@ type index struct {
 	log *slog.Logger
 
 	// trace, if set, is told of every write: "write" before it is made durable,
-	// "written" after that. An error that it returns is that of the write. It
-	// lets tests see the order of operations and make them fail.
+	// "written" after that; and of "replace" and "replaced". An error that it
+	// returns is that of the operation. It lets tests see the order of
+	// operations and make them fail.
 	trace func(step string) error
 
 	// room says whether the disk has room of so many bytes for another batch of
@@ -102,13 +104,14 @@ func indexOptions(dir string, log *slog.Logger) badger.Options {
 const (
 	newSuffix     = ".new"     // the one that is to replace it
 	openingSuffix = ".opening" // says that it is being opened
+	oldSuffix     = ".old"     // one that is being removed
 )
 
 // openIndex opens the index in dir, and makes an empty one if there is none
 // or it cannot be used. The latter is logged.
 func openIndex(dir string, log *slog.Logger, room func(need int64) error) (*index, error) {
 	x := &index{dir: dir, log: log, room: room, turn: make(chan struct{}, 1), shelves: make(map[string]*shelf)}
-	for _, left := range []string{dir + newSuffix, dir + newSuffix + openingSuffix} {
+	for _, left := range []string{dir + newSuffix, dir + newSuffix + openingSuffix, dir + oldSuffix} {
 		if err := os.RemoveAll(left); err != nil {
 			return nil, fmt.Errorf("cannot remove what a rebuild left: %w", err)
 		}
@@ -116,7 +119,7 @@ func openIndex(dir string, log *slog.Logger, room func(need int64) error) (*inde
 	err := x.open()
 	if err != nil && damaged(err) {
 		log.Warn("the index cannot be used and is made again from the files", "dir", dir, "reason", err)
-		if err := os.RemoveAll(dir); err != nil {
+		if err := discard(dir); err != nil {
 			return nil, fmt.Errorf("cannot remove the damaged index: %w", err)
 		}
 		err = x.open()
@@ -134,7 +137,7 @@ var errOpening = errors.New("the process that opened it last died meanwhile")
 func (x *index) open() (err error) {
 	opening := x.dir + openingSuffix
 	if _, err := os.Lstat(opening); err == nil {
-		if err := os.RemoveAll(x.dir); err != nil {
+		if err := discard(x.dir); err != nil {
 			return err
 		}
 		x.log.Warn("the index is made again from the files", "dir", x.dir, "reason", errOpening)
@@ -148,7 +151,12 @@ func (x *index) open() (err error) {
 			err = fmt.Errorf("badger panics: %v", p)
 		}
 	}()
-	if err := os.MkdirAll(x.dir, 0o755); err != nil {
+	switch err := os.Mkdir(x.dir, 0o755); {
+	case err == nil:
+		if err := syncParent(x.dir); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrExist):
 		return err
 	}
 	if err := verifyTables(x.dir); err != nil {
@@ -160,6 +168,22 @@ func (x *index) open() (err error) {
 		x.db = db
 	}
 	return err
+}
+
+// discard removes the index in dir, so that a crash leaves all of it under its name or nothing: of a part Badger might not notice
+// that it is one.
+func discard(dir string) error {
+	old := dir + oldSuffix
+	if err := os.RemoveAll(old); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := syncParent(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
 }
 
 // close must come after the end of every other use.
@@ -219,15 +243,36 @@ func (x *index) replace(build func(new *index) error) error {
 	if err = errors.Join(err, new.close()); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
+	if err := x.traced("replace"); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	if err := x.take(new); err != nil {
+		return err
+	}
+	if err := x.traced("replaced"); err != nil {
+		return err
+	}
+	return os.RemoveAll(x.dir + oldSuffix)
+}
+
+// take puts new, which is closed, in the place of x, which is moved out of the way.
+func (x *index) take(new *index) error {
 	x.handle.Lock()
 	defer x.handle.Unlock()
 	if err := x.db.Close(); err != nil {
 		x.log.Warn("the old index did not close well", "reason", err)
 	}
-	if err := os.RemoveAll(x.dir); err != nil {
+	old := x.dir + oldSuffix
+	if err := os.RemoveAll(old); err != nil {
 		return err
 	}
-	if err := os.Rename(dir, x.dir); err != nil {
+	if err := os.Rename(x.dir, old); err != nil {
+		return err
+	}
+	if err := os.Rename(new.dir, x.dir); err != nil {
+		return err
+	}
+	if err := syncParent(x.dir); err != nil {
 		return err
 	}
 	if err := x.open(); err != nil {

@@ -364,6 +364,49 @@ func TestRebuildProvesWhatNothingNames(t *testing.T) {
 	wantNames(t, s, ".", "FORMAT", "LOCK", "blobs", "current", "index", "ingest", "keys", "pins", "snapshots", "streams")
 }
 
+// TestAnIndexIsReplacedAtOnce promises that a crash leaves the old index or the new one, or at worst none: with a part of one, a blob
+// that is gone might seem to be there.
+func TestAnIndexIsReplacedAtOnce(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	two := put(t, s, KindItem, "a", "content")
+	id := publish(t, s, "stable", two)
+	if err := s.SetNote("of the old index", []byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{"replace", "replaced"} {
+		crashed := ""
+		s.index.trace = func(at string) error {
+			if at == step {
+				crashed = copyStore(t, s.dir)
+			}
+			return nil
+		}
+		if err := s.Rebuild(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.index.trace = nil
+		if step == "replaced" { // here the old one is moved away, whole
+			names, err := filepath.Glob(filepath.Join(crashed, indexDir+oldSuffix, "*.sst"))
+			if err != nil || len(names) == 0 {
+				t.Errorf("of the old index there is %q (%v)", names, err)
+			}
+		}
+		next, log := reopenLogged(t, crashed)
+		if _, err := next.Note("of the old index"); (err == nil) != (step == "replace") {
+			t.Errorf("%s: the note of the old index: %v", step, err)
+		}
+		if log != "" {
+			t.Errorf("%s: the log says\n%s", step, log)
+		}
+		wantFound(t, next, "stable", Published, "a", two, id)
+		wantNames(t, next, ".", "FORMAT", "LOCK", "blobs", "current", "index", "ingest", "keys", "pins", "snapshots", "streams")
+		if err := s.SetNote("of the old index", []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestRebuildRemovesLast promises that what a rebuild removes is unknown by then: a crash must not leave an index that has what is
 // gone.
 func TestRebuildRemovesLast(t *testing.T) {
@@ -388,7 +431,7 @@ func TestRebuildRemovesLast(t *testing.T) {
 			t.Error(err)
 		}
 		if crashed == "" {
-			if want := []string{"syncfs .", "remove " + blobName(damaged), "fsync " + blobDir(damaged)}; err != nil || !slices.Equal(f.done, want) {
+			if want := []string{"syncfs .", "replace index", "replaced index", "remove " + blobName(damaged), "fsync " + blobDir(damaged)}; err != nil || !slices.Equal(f.done, want) {
 				t.Errorf("the steps were %q (%v), want %q", f.done, err, want)
 			}
 			return
