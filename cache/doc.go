@@ -51,6 +51,9 @@
 // lost; the next [Store.Begin] goes on from there. Small blobs that were proven and not flushed are found there again. A blob
 // that had its name already but was not in the index is proven again when somebody asks for its content, and not fetched.
 //
+// The next owner sees by LOCK that the last one died. It makes durable what that one did, before it builds on it, and does not take
+// the index's word for blobs that are gone, nor for what may be evicted.
+//
 // # Full disk
 //
 // [Store.Begin] refuses what would eat into the reserve, counting what the running ingests may still write; pulled blobs are

@@ -63,7 +63,11 @@ func (s *Store) takeLock() error {
 		return &LockedError{Dir: s.dir, Holder: s.files.readHolder()}
 	}
 	if err == nil {
-		err = s.nameHolder(f)
+		var st os.FileInfo
+		if st, err = f.Stat(); err == nil {
+			s.died = st.Size() > 0
+			err = s.nameHolder(f)
+		}
 	}
 	if err != nil {
 		f.Close()

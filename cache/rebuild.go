@@ -23,6 +23,12 @@ func (s *Store) settle(ctx context.Context) error {
 			return fmt.Errorf("cannot make the index from the files: %w", err)
 		}
 	}
+	if s.died {
+		s.recount = true
+		if err := s.dropGone(ctx); err != nil {
+			return err
+		}
+	}
 	if err := s.shelve(ctx, s.index); err != nil {
 		return err
 	}

@@ -68,13 +68,20 @@ func (s *Store) resolve(ctx context.Context, doubtful map[Digest]pullFacts) (sur
 		return nil, s.index.setPulls(doubtful)
 	}
 	var drop []Digest
+	wrong := 0
 	for d, f := range doubtful {
 		if keep.blobs[d] || !s.disk.Exists(blobName(d)) {
 			drop = append(drop, d)
+			if keep.blobs[d] && f.State == pullKept {
+				wrong++
+			}
 			continue
 		}
 		f.State = pullKept
 		sure[d] = f
+	}
+	if wrong > 0 {
+		s.log.Warn("the index had files that a snapshot needs as ones that may be evicted", "store", s.dir, "files", wrong)
 	}
 	if len(drop) > 0 {
 		if err := s.index.dropPulls(drop...); err != nil {

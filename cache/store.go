@@ -68,6 +68,10 @@ type Options struct {
 	Now func() time.Time
 	// Log is told what an operator should know. If nil, nothing is logged.
 	Log *slog.Logger
+
+	// trace, if set, is told of every durable step as [durable.Disk].Trace is, and of the writes of the index. It lets tests see
+	// what comes before a store is open.
+	trace func(durable.Op) error
 }
 
 // DefaultReserve is [Options].Reserve where that is zero.
@@ -130,6 +134,7 @@ type Store struct {
 	promising sync.Mutex
 	promised  atomic.Int64 // bytes that running ingests may still write
 
+	died    bool // the last owner did not close the store
 	recount bool // set while the store is opened: the account may hold what a snapshot needs
 
 	// tending is the goroutine that evicts and saves times of use; stop ends it, due calls for an eviction.
@@ -284,6 +289,7 @@ func (s *Store) openDisk() (err error) {
 	if s.disk, err = durable.New(s.root, ingestDir); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
+	s.disk.Trace = s.opts.trace
 	return nil
 }
 
@@ -291,6 +297,9 @@ func (s *Store) openDisk() (err error) {
 func (s *Store) openRest() (err error) {
 	if err := s.makeLayout(); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
+	}
+	if s.died {
+		s.settleNames()
 	}
 	if err := s.clearWaste(); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
@@ -301,6 +310,9 @@ func (s *Store) openRest() (err error) {
 	}
 	if s.index, err = openIndex(filepath.Join(s.dir, indexDir), s.log, s.roomFor); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
+	}
+	if trace := s.opts.trace; trace != nil {
+		s.index.trace = func(step string) error { return trace(durable.Op{Kind: step, Name: indexDir}) }
 	}
 	if err := s.settle(context.Background()); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
