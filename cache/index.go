@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -34,6 +35,9 @@ type index struct {
 	// writes. Badger maps its files into memory, so on a full disk the process
 	// would die.
 	room func(need int64) error
+
+	closeTime time.Duration
+	closed    chan error // what came of closing db
 
 	handle sync.RWMutex // held for writing only while db is replaced
 	db     *badger.DB
@@ -110,7 +114,7 @@ const (
 // openIndex opens the index in dir, and makes an empty one if there is none
 // or it cannot be used. The latter is logged.
 func openIndex(dir string, log *slog.Logger, room func(need int64) error) (*index, error) {
-	x := &index{dir: dir, log: log, room: room, turn: make(chan struct{}, 1), shelves: make(map[string]*shelf)}
+	x := &index{dir: dir, log: log, room: room, closeTime: closeTime, turn: make(chan struct{}, 1), shelves: make(map[string]*shelf)}
 	for _, left := range []string{dir + newSuffix, dir + newSuffix + openingSuffix, dir + oldSuffix} {
 		if err := os.RemoveAll(left); err != nil {
 			return nil, fmt.Errorf("cannot remove what a rebuild left: %w", err)
@@ -186,16 +190,6 @@ func discard(dir string) error {
 	return os.RemoveAll(old)
 }
 
-// close must come after the end of every other use.
-func (x *index) close() error {
-	x.handle.Lock()
-	defer x.handle.Unlock()
-	if err := x.db.Close(); err != nil {
-		return fmt.Errorf("cannot close the index: %w", err)
-	}
-	return nil
-}
-
 // takeTurn waits until nobody else publishes, sweeps or rebuilds.
 func (x *index) takeTurn(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
@@ -243,7 +237,7 @@ func (x *index) replace(build func(new *index) error) error {
 	if err = errors.Join(err, new.close()); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	if err := x.traced("replace"); err != nil {
+	if err := errors.Join(x.closable(), x.traced("replace")); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := x.take(new); err != nil {

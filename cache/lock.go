@@ -101,12 +101,17 @@ func (s *Store) writeHolder(f *os.File) error {
 	return f.Truncate(int64(len(text)))
 }
 
-// dropLock unlocks before it closes: a child between fork and exec has the file open, too, and would hold the lock on.
-func (s *Store) dropLock() error {
+// dropLock unlocks before it closes: a child between fork and exec has the file open, too, and would hold the lock on. LOCK keeps
+// its text if the next owner is to take this one for dead.
+func (s *Store) dropLock(dead bool) error {
 	if s.lock == nil {
 		return nil
 	}
-	return errors.Join(s.lock.Truncate(0), flock(s.lock, unix.LOCK_UN), s.lock.Close())
+	var err error
+	if !dead {
+		err = s.lock.Truncate(0)
+	}
+	return errors.Join(err, flock(s.lock, unix.LOCK_UN), s.lock.Close())
 }
 
 // Holder says which process owns the store; false where none does. An owner that closed the store left LOCK empty; whether one

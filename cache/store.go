@@ -134,7 +134,7 @@ type Store struct {
 	promising sync.Mutex
 	promised  atomic.Int64 // bytes that running ingests may still write
 
-	died    bool // the last owner did not close the store
+	died    bool // the last owner did not close the store, and this is not put right yet
 	recount bool // set while the store is opened: the account may hold what a snapshot needs
 
 	// tending is the goroutine that evicts and saves times of use; stop ends it, due calls for an eviction.
@@ -317,6 +317,7 @@ func (s *Store) openRest() (err error) {
 	if err := s.settle(context.Background()); err != nil {
 		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
 	}
+	s.died = false
 	stop := make(chan struct{})
 	s.stop = stop
 	s.tending.Go(func() { s.tend(stop) })
@@ -369,8 +370,14 @@ func (s *Store) Close() error {
 		s.tending.Wait()
 		s.saveUses()
 	}
+	left := false
 	if s.index != nil {
-		errs = append(errs, s.index.close())
+		err := s.index.close()
+		if left = errors.Is(err, errLeft); left {
+			s.log.Warn("the index could not be closed, and the next start opens it as after a crash", "store", s.dir, "reason", err)
+		} else {
+			errs = append(errs, err)
+		}
 	}
 	if s.disk != nil {
 		errs = append(errs, s.disk.Close())
@@ -378,7 +385,7 @@ func (s *Store) Close() error {
 	if s.parts != nil {
 		errs = append(errs, s.parts.Close())
 	}
-	errs = append(errs, s.dropLock(), s.root.Close())
+	errs = append(errs, s.dropLock(left || s.died), s.root.Close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot close store %s: %w", s.dir, err)
 	}
