@@ -59,5 +59,6 @@
 // [Store.Begin] refuses what would eat into the reserve, counting what the running ingests may still write; pulled blobs are
 // evicted before it does. When the disk is full
 // all the same, the ballast is given up so that the owner can go on serving and sweeping, and nothing is written to the index
-// without room: Badger would not survive it.
+// without room: Badger would not survive it. Nor is the index closed without room, or on a disk that takes no writes any more: it is
+// left as a crash leaves it.
 package cache

@@ -226,7 +226,7 @@ func (x *index) replace(build func(new *index) error) error {
 	x.changing.Lock()
 	defer x.changing.Unlock()
 	dir := x.dir + newSuffix
-	if err := os.RemoveAll(dir); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), x.room(indexRoom)); err != nil {
 		return err
 	}
 	new, err := openIndex(dir, x.log, x.room)

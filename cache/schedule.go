@@ -23,7 +23,7 @@ func (s *Store) WriteSchedule(data []byte) error {
 		err = s.root.Rename(temp, scheduleFile)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write %s of store %s: %w", scheduleFile, s.dir, errors.Join(err, ignoreMissing(s.root.Remove(temp))))
+		return fmt.Errorf("cannot write %s of store %s: %w", scheduleFile, s.dir, errors.Join(s.full(err), ignoreMissing(s.root.Remove(temp))))
 	}
 	return nil
 }

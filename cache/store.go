@@ -233,7 +233,7 @@ func (s *Store) create() error {
 	}
 	format := fmt.Appendf(nil, "oxbow store %d\n", formatVersion)
 	if err := s.disk.WriteFile(formatFile, format, 0o644); err != nil {
-		return fmt.Errorf("cannot create store %s: %w", s.dir, err)
+		return fmt.Errorf("cannot create store %s: %w", s.dir, s.full(err))
 	}
 	if err := syncParent(s.dir); err != nil {
 		return fmt.Errorf("cannot create store %s: %w", s.dir, err)
@@ -296,7 +296,7 @@ func (s *Store) openDisk() (err error) {
 // openRest completes the layout, clears waste, and opens the index: with the lock held, nobody else can be at work here.
 func (s *Store) openRest() (err error) {
 	if err := s.makeLayout(); err != nil {
-		return fmt.Errorf("cannot open store %s: %w", s.dir, err)
+		return fmt.Errorf("cannot open store %s: %w", s.dir, s.full(err))
 	}
 	if s.died {
 		s.settleNames()
