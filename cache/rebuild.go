@@ -46,12 +46,17 @@ func (s *Store) Rebuild(ctx context.Context) error {
 	}
 	defer s.index.endTurn()
 	var damaged []Digest
-	prove := func(d Digest) (blobFacts, error) {
-		facts, err := s.prove(ctx, d)
-		if errors.Is(err, ErrCorrupt) {
+	prove := func(d Digest) (facts blobFacts, sound bool, err error) {
+		facts, err = s.prove(ctx, d)
+		switch {
+		case ctx.Err() != nil:
+			return blobFacts{}, false, context.Cause(ctx)
+		case errors.Is(err, ErrCorrupt):
 			damaged = append(damaged, d)
+		case err != nil:
+			s.log.Error("a blob that nothing names cannot be read, and counts as missing", "digest", d.String(), "reason", err)
 		}
-		return facts, err
+		return facts, err == nil, nil
 	}
 	err := s.index.replace(func(new *index) error {
 		// A blob that nothing names may have got its name by a rename that no sync followed.
@@ -96,7 +101,7 @@ func (s *Store) removeDamaged(blobs []Digest) error {
 // opens a store does not wait for that, and who asks for their content later
 // has them proven then. Blobs that manifests only know are pulled, and were
 // used last when the account says, or else when they were written.
-func (s *Store) fill(ctx context.Context, x *index, prove func(Digest) (blobFacts, error)) error {
+func (s *Store) fill(ctx context.Context, x *index, prove func(Digest) (facts blobFacts, sound bool, err error)) error {
 	named, asked, err := s.named(ctx)
 	if err != nil {
 		return err
@@ -121,11 +126,8 @@ func (s *Store) fill(ctx context.Context, x *index, prove func(Digest) (blobFact
 		case isNamed:
 			s.log.Error("a blob has the wrong size and counts as missing", "digest", d.String(), "size", size, "want", want)
 		case prove != nil:
-			facts, err := prove(d)
-			if errors.Is(err, ErrCorrupt) {
-				return nil
-			}
-			if err != nil {
+			facts, sound, err := prove(d)
+			if err != nil || !sound {
 				return err
 			}
 			blobs[d] = facts
