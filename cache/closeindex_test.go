@@ -34,9 +34,7 @@ func TestClosingOnAFullDisk(t *testing.T) {
 				if text, err := os.ReadFile(filepath.Join(s.dir, lockFile)); len(text) == 0 {
 					t.Errorf("LOCK says %q (%v) after an attempt to open the store", text, err)
 				}
-				if err := os.Remove(others); err != nil {
-					t.Fatal(err)
-				}
+				makeRoom(t, others)
 			}
 			next := reopenStore(t, s.dir)
 			wantFound(t, next, "stable", Published, "a", e, id)

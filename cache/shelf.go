@@ -126,11 +126,15 @@ func (x *index) records(ctx context.Context) (map[string]map[Digest]record, erro
 }
 
 func (b *batch) setRecord(stream string, id Digest, r record) error {
+	return putRecord(b.set, stream, id, r)
+}
+
+func putRecord(put func(key, value []byte) error, stream string, id Digest, r record) error {
 	value, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return b.set(recordKey(stream, id), value)
+	return put(recordKey(stream, id), value)
 }
 
 func entryPrefix(stream string) []byte {
@@ -234,7 +238,7 @@ func (x *index) dropSnapshots(ctx context.Context, stream string, drop map[Diges
 		for id, r := range drop {
 			seqs[r.Seq] = true
 			r.Whole = false
-			if err := b.setRecord(stream, id, r); err != nil {
+			if err := putRecord(b.mark, stream, id, r); err != nil {
 				return err
 			}
 		}

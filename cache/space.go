@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -143,7 +144,8 @@ func (s *Store) full(err error) error {
 // roomForIndex must be asked before each batch of writes to the index. It gives up the ballast before it says no.
 func (s *Store) roomForIndex() error { return s.roomFor(indexRoom) }
 
-// roomFor fails unless there is the room of need bytes for the index.
+// roomFor fails unless there is the room of need bytes for the index, and the disk takes writes: Badger would remember what it could
+// not write, and answer accordingly.
 func (s *Store) roomFor(need int64) error {
 	space, err := s.Space()
 	if err != nil {
@@ -156,6 +158,9 @@ func (s *Store) roomFor(need int64) error {
 	}
 	if space.Free < need {
 		return fmt.Errorf("cannot use the index: %w", &NoSpaceError{Dir: s.dir, Need: need, Free: space.Free})
+	}
+	if err := takesFiles(filepath.Join(s.dir, ingestDir)); err != nil && !diskFull(err) { // which takes no block
+		return fmt.Errorf("cannot use the index: %w", err)
 	}
 	return nil
 }

@@ -289,7 +289,10 @@ func (p *SweepPlan) execute(ctx context.Context, r *SweepResult) error {
 			return err
 		}
 	}
-	if err := p.s.demote(p.pull, keep); err != nil {
+	switch err := p.s.demote(p.pull, keep); {
+	case errors.Is(err, ErrNoSpace): // what follows makes some
+		p.s.log.Warn("there is no room to note which files may be evicted now; the next sweep does", "store", p.s.dir, "files", len(p.pull), "reason", err)
+	case err != nil:
 		return err
 	}
 	if err := p.s.takeOut(p.need, keep); err != nil {
