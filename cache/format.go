@@ -18,14 +18,18 @@ const (
 	restoreFormat = "if it is a store, put back the one line `oxbow store 1`"
 )
 
-// A FormatError says that a store has a layout that this code does not know.
+// A FormatError says that a store has a layout that this code does not know, or that the file is lost which tells.
 type FormatError struct {
 	Dir       string
-	Found     string // what FORMAT says
+	Found     string // what FORMAT says; "" where it is empty or lost
+	Lost      bool   // there is no FORMAT, but there are blobs
 	Supported int    // the newest version that this code knows
 }
 
 func (e *FormatError) Error() string {
+	if e.Lost {
+		return fmt.Sprintf("%s has blobs, but its file FORMAT is gone; %s", e.Dir, restoreFormat)
+	}
 	if !strings.HasPrefix(e.Found, formatPrefix) {
 		return fmt.Sprintf("%s has %q in its file FORMAT, which no oxbow wrote: this is no store, or FORMAT is damaged; %s", e.Dir, e.Found, restoreFormat)
 	}
@@ -42,7 +46,7 @@ func (f *Files) hasBlobs() bool {
 func (f *Files) checkFormat() error {
 	data, err := f.root.ReadFile(formatFile)
 	if errors.Is(err, fs.ErrNotExist) && f.hasBlobs() {
-		return fmt.Errorf("cannot open store %s: %w: its file FORMAT is gone, but it has blobs; %s", f.dir, ErrNoStore, restoreFormat)
+		return &FormatError{Dir: f.dir, Lost: true, Supported: formatVersion}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot open store %s: %w: it has no file FORMAT; name another directory with --store, or create a store in an empty one",

@@ -41,7 +41,11 @@ func (f *Files) kept(stream string) ([]Digest, error) {
 		ids, err = parseKept(string(text))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the current snapshot of %s: %w", stream, err)
+		err = fmt.Errorf("cannot read the current snapshot of %s: %w", stream, err)
+		if errors.Is(err, ErrCorrupt) {
+			err = &DamagedError{currentName(stream), err}
+		}
+		return nil, err
 	}
 	return ids, nil
 }

@@ -18,6 +18,17 @@ var (
 	ErrMoved = errors.New("another snapshot was published meanwhile")
 )
 
+// A DamagedError says that a file of the store is not what it should be, or lost. It wraps the reason, which is [ErrCorrupt] or
+// [ErrNoSnapshot]. [Store.Check] says what that hurts.
+type DamagedError struct {
+	File string // relative to the store
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return e.Err.Error() }
+
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // A Snapshot is what is known of a kept snapshot beside its entries.
 type Snapshot struct {
 	ID      Digest
@@ -172,29 +183,45 @@ func (f *Files) readFile(name string, limit int64) ([]byte, error) {
 }
 
 // Manifest returns the manifest of a snapshot, proven by its id. The error is
-// ErrNoSnapshot if there is none, ErrCorrupt if it is damaged.
+// ErrNoSnapshot if there is none, ErrCorrupt and a [*DamagedError] if it is
+// damaged.
 func (f *Files) Manifest(stream string, id Digest) (*Manifest, error) {
 	if err := checkName(stream); err != nil {
 		return nil, err
 	}
-	text, err := f.readFile(manifestName(stream, id), maxManifest)
+	name := manifestName(stream, id)
+	text, err := f.readFile(name, maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %v of stream %s", ErrNoSnapshot, id, stream)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read snapshot %v of %s: %w", id, stream, err)
 	}
-	if got := Sum(text); got != id {
-		return nil, fmt.Errorf("cannot use snapshot %v of %s: %w: its text has the sha256 %v", id, stream, ErrCorrupt, got)
-	}
-	m, err := ParseManifest(text)
+	m, err := parseNamed(text, stream, id)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use snapshot %v of %s: %w", id, stream, err)
-	}
-	if m.Stream != stream {
-		return nil, fmt.Errorf("cannot use snapshot %v of %s: %w: it belongs to stream %s", id, stream, ErrCorrupt, m.Stream)
+		return nil, &DamagedError{name, fmt.Errorf("cannot use snapshot %v of %s: %w", id, stream, err)}
 	}
 	return m, nil
+}
+
+func parseNamed(text []byte, stream string, id Digest) (*Manifest, error) {
+	if got := Sum(text); got != id {
+		return nil, fmt.Errorf("%w: its text has the sha256 %v", ErrCorrupt, got)
+	}
+	m, err := ParseManifest(text)
+	if err == nil && m.Stream != stream {
+		return nil, fmt.Errorf("%w: it belongs to stream %s", ErrCorrupt, m.Stream)
+	}
+	return m, err
+}
+
+// keptManifest is Manifest for a snapshot that is kept: there is something wrong if it is not there.
+func (f *Files) keptManifest(stream string, id Digest) (*Manifest, error) {
+	m, err := f.Manifest(stream, id)
+	if errors.Is(err, ErrNoSnapshot) {
+		err = &DamagedError{manifestName(stream, id), err}
+	}
+	return m, err
 }
 
 // Kept returns how many snapshots of a stream are kept. It reads none of them.
@@ -209,7 +236,7 @@ func (f *Files) Current(stream string) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	m, err := f.Manifest(stream, id)
+	m, err := f.keptManifest(stream, id)
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -227,7 +254,7 @@ func (f *Files) Snapshots(stream string) ([]Snapshot, error) {
 	}
 	list := make([]Snapshot, len(ids))
 	for i, id := range ids {
-		m, err := f.Manifest(stream, id)
+		m, err := f.keptManifest(stream, id)
 		if err != nil {
 			return nil, err
 		}

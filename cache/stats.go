@@ -15,6 +15,7 @@ type Stats struct {
 	NamedBytes   int64 // of these
 	Pulled       int   // of the others, those that kept snapshots know: they may be evicted
 	PulledBytes  int64 // of these
+	Unreadable   int   // kept snapshots of which the manifest is lost or damaged: they count for nothing else
 	Streams      []StreamStats
 	Partials     int   // unfinished downloads
 	PartialBytes int64 // what they hold
@@ -23,8 +24,8 @@ type Stats struct {
 // StreamStats says what a store holds of one stream.
 type StreamStats struct {
 	Name      string
-	Snapshots int      // kept ones
-	Current   Snapshot // the one that is served
+	Snapshots int      // kept ones that can be read
+	Current   Snapshot // the newest of them, which is the one that is served or the best that there is
 	Blobs     int      // distinct ones that the kept snapshots name; streams may share them
 	Bytes     int64    // of these
 }
@@ -74,17 +75,21 @@ func (f *Files) streamStats(ctx context.Context, st *Stats, named map[Digest]boo
 		if err != nil {
 			return err
 		}
-		s := StreamStats{Name: stream, Snapshots: len(ids)}
+		s := StreamStats{Name: stream}
 		seen := make(map[Digest]bool)
-		for i, id := range ids {
+		for _, id := range ids {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
 			m, err := f.Manifest(stream, id)
+			if errors.Is(err, ErrNoSnapshot) || errors.Is(err, ErrCorrupt) {
+				st.Unreadable++
+				continue
+			}
 			if err != nil {
 				return err
 			}
-			if i == 0 {
+			if s.Snapshots++; s.Snapshots == 1 {
 				s.Current = m.summary(id)
 				s.Current.Current = true
 			}

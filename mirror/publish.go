@@ -55,7 +55,7 @@ func (r *run) publish(ctx context.Context, p *planner, plan *Plan) (*Result, err
 		}
 		res.Snapshot, res.Changed = id.String(), true
 	}
-	if err := m.accept(p, plan, signer, len(here) == len(plan.byPath)); err != nil {
+	if err := m.accept(p, plan, signer, len(here) == len(plan.byPath), res.Snapshot); err != nil {
 		return res, fmt.Errorf("snapshot %s is published, but cannot be recorded as the stream's state: %w", res.Snapshot, err)
 	}
 	return res, nil
@@ -135,10 +135,10 @@ func (r *run) addDocument(ctx context.Context, man *cache.Manifest, kind cache.K
 	return nil
 }
 
-// accept records the upstream state that is published now, so that the next
+// accept records the upstream state that is published now as a snapshot, so that the next
 // sync can tell what is new and what is older. If not all is here that is wanted, the
 // sync that brings it is still to come, and how the last one ended stays.
-func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool) error {
+func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool, snapshot string) error {
 	index, lists := p.c.dates()
 	last := &Last{Time: m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	if len(plan.LeftOut) > 0 {
@@ -162,7 +162,7 @@ func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool) error 
 		st.Accepted.Index = index
 		st.Accepted.Wants, st.Accepted.Key = wanted.wants(), signer
 		st.Dropped = slices.DeleteFunc(st.Dropped, func(product string) bool { return slices.Contains(p.s.Dropped, product) })
-		st.Accepted.Whole, st.Accepted.Digest = whole, p.c.indexDoc.digest.String()
+		st.Accepted.Whole, st.Accepted.Digest, st.Accepted.Snapshot = whole, p.c.indexDoc.digest.String(), snapshot
 	})
 }
 

@@ -302,6 +302,10 @@ type accepted struct {
 	Key    string               `json:"key,omitempty"`    // fingerprint of the key that signed
 	Whole  bool                 `json:"whole,omitempty"`  // nothing was left out
 	Digest string               `json:"digest,omitempty"` // of upstream's index
+
+	// Snapshot is the id of what was published of it. If another one is current, that is lost or damaged, and one from before is
+	// served. It is empty in states from before there was such a field.
+	Snapshot string `json:"snapshot,omitempty"`
 }
 
 // Last says how a stream's last sync ended. A sync that finds nothing new after

@@ -144,7 +144,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 	return &reader{m: m, client: m.client.Limited(st.Stream.Limit), s: st.wanted(), trust: t, accepted: st.Accepted, allowOlder: o.AllowOlder, tree: o.Tree}, nil
 }
 
-// nothingNew reports whether what is published is no older content that a rollback
+// nothingNew reports whether what is published is what the last sync published, and no older content that a rollback
 // brought back, upstream's index is the one that the last sync accepted, that sync left
 // nothing out that could be had now, the same is wanted still under the same signing
 // key, and the store has all that it publishes.
@@ -157,7 +157,7 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 		return false
 	}
 	snap, err := m.store.Current(st.Stream.Name)
-	if err != nil {
+	if err != nil || was.Snapshot != "" && was.Snapshot != snap.ID.String() {
 		return false
 	}
 	man, err := m.store.Manifest(st.Stream.Name, snap.ID)

@@ -3,6 +3,8 @@ package mirror_test
 import (
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +94,36 @@ func TestSyncNothingNew(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, s.files()); diff != "" {
 		t.Errorf("files of the store (-before +after):\n%s", diff)
+	}
+}
+
+// A snapshot that is lost is published anew, though upstream has nothing new: until then the one before it is served.
+func TestSyncAfterALostSnapshot(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	s := newSite(t, tree)
+	first := s.mustSync()
+	tree = tree.Clone()
+	tree.AddDay()
+	s.upstream.Publish(tree)
+	second := s.mustSync()
+	if err := os.Truncate(filepath.Join(s.store.Files().Dir(), "snapshots", stable, second.Snapshot), 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.Rebuild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if current, err := s.store.Current(stable); err != nil || current.ID.String() != first.Snapshot {
+		t.Fatalf("current is %v (%v), want the first snapshot", current.ID, err)
+	}
+	if third := s.mustSync(); !third.Changed || third.Fetched.Files != 0 {
+		t.Errorf("the sync after that: %+v", third)
+	}
+	if diff := cmp.Diff(treeVersions(tree), s.versions()); diff != "" {
+		t.Errorf("published versions (-upstream +site):\n%s", diff)
+	}
+	s.upstream.Reset()
+	if s.mustSync(); len(s.upstream.Requests()) != 1 {
+		t.Errorf("requests of the next sync: %+v", s.upstream.Requests())
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cache"
 	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/mirror"
 	"oxbow/proxy/control"
@@ -158,7 +159,12 @@ func hint(err error) string {
 	if _, ok := errors.AsType[*site.Error](err); ok {
 		return "" // it has its own
 	}
+	if _, ok := errors.AsType[*cache.DamagedError](err); ok {
+		return "`oxbow store check` says what that hurts, and what heals it"
+	}
 	switch {
+	case errors.Is(err, syscall.EROFS):
+		return "the file system of the store takes no writes: `dmesg` may tell why, and `mount -o remount,rw` ends it; for the service, ReadWritePaths= has to name the store (`systemctl edit oxbow`)"
 	case errors.Is(err, mirror.ErrNoStream):
 		return "`oxbow mirror list` prints those that there are"
 	case errors.Is(err, mirror.ErrKeyExists):

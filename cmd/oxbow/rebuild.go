@@ -45,6 +45,7 @@ func (w *rebuildWork) do(ctx context.Context, o *owner, out *screen) error {
 	for _, s := range st.Streams {
 		v.Snapshots += s.Snapshots
 	}
+	noteUnreadable(out.stderr, st)
 	if w.JSON {
 		return printJSON(out.stdout, v)
 	}

@@ -68,8 +68,15 @@ func TestScripts(t *testing.T) {
 			env.Values[worldKey{}] = &world{jobs: map[string]*job{}}
 			return nil
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "mounts" {
+				return mayMount(), nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"upstream": upstreamCommand,
+			"disk":     diskCommand,
 			"config":   configCommand,
 			"status":   statusCommand,
 			"start":    startCommand,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
@@ -46,12 +47,17 @@ func storeStats(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	noteUnreadable(c.App.ErrWriter, st)
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, viewStats(st))
 	}
 	t := newTable(c.App.Writer, "STREAM", "SNAPSHOTS", "CURRENT", "BLOBS", "SIZE")
 	for _, s := range st.Streams {
-		t.row(s.Name, s.Snapshots, s.Current.ID.String()[:12], s.Blobs, iec(s.Bytes))
+		current := "-"
+		if s.Snapshots > 0 {
+			current = s.Current.ID.String()[:12]
+		}
+		t.row(s.Name, s.Snapshots, current, s.Blobs, iec(s.Bytes))
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -61,10 +67,17 @@ func storeStats(c *cli.Context) error {
 	return err
 }
 
+// noteUnreadable says what st does not count.
+func noteUnreadable(stderr io.Writer, st *cache.Stats) {
+	if st.Unreadable > 0 {
+		printLine(stderr, "oxbow: %s cannot be read and counts for nothing here; `oxbow store check` says more", counted(st.Unreadable, "kept snapshot"))
+	}
+}
+
 func viewStats(st *cache.Stats) statsView {
 	v := statsView{st.Blobs, st.Bytes, st.Named, st.NamedBytes, st.Pulled, st.PulledBytes, st.Partials, st.PartialBytes, []streamStatsView{}}
 	for _, s := range st.Streams {
-		v.Streams = append(v.Streams, streamStatsView{s.Name, s.Snapshots, s.Current.ID.String(), s.Blobs, s.Bytes})
+		v.Streams = append(v.Streams, streamStatsView{s.Name, s.Snapshots, digestText(s.Current.ID), s.Blobs, s.Bytes})
 	}
 	return v
 }
