@@ -177,7 +177,7 @@ func (f *Files) Manifest(stream string, id Digest) (*Manifest, error) {
 	if err := checkName(stream); err != nil {
 		return nil, err
 	}
-	text, err := f.readFile(manifestName(stream, id), maxManifest)
+	text, err := f.readFile(manifestName(stream, id), MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %v of stream %s", ErrNoSnapshot, id, stream)
 	}

@@ -93,7 +93,7 @@ func (e *exporting) plan(ctx context.Context) (err error) {
 		}
 	}
 	c.Needs = e.needs
-	slices.SortFunc(c.Needs, func(a, b bundle.Need) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
+	slices.SortFunc(c.Needs, func(a, b bundle.Need) int { return a.Digest.Compare(b.Digest) })
 	c.Needs = slices.Compact(c.Needs)
 	for _, n := range c.Needs {
 		e.e.Absent.add(n.Size)

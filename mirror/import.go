@@ -162,7 +162,7 @@ func (im *importing) inOrder(sources []Source) ([]Source, error) {
 		created[sources[i].bundle] = r.Contents.Created
 	}
 	slices.SortStableFunc(sources, func(a, b Source) int {
-		return cmp.Or(created[a.bundle].Compare(created[b.bundle]), slices.Compare(a.bundle[:], b.bundle[:]))
+		return cmp.Or(created[a.bundle].Compare(created[b.bundle]), a.bundle.Compare(b.bundle))
 	})
 	return sources, nil
 }
@@ -327,9 +327,6 @@ func (im *importing) keeps(stream string, id cache.Digest) bool {
 	return err == nil && slices.ContainsFunc(kept, func(s cache.Snapshot) bool { return s.ID == id })
 }
 
-// maxManifest bounds a manifest in bytes.
-const maxManifest = 256 << 20
-
 // member takes in one member.
 func (im *importing) member(ctx context.Context, in *incoming, r *bundle.Reader, m bundle.Member, data io.Reader, taken *Taken) error {
 	switch m.Kind() {
@@ -355,7 +352,7 @@ func (in *incoming) manifest(m bundle.Member, data io.Reader) error {
 	if in.manifests[m.Content()] != nil {
 		return nil
 	}
-	text, err := bundle.Decompress(m, data, maxManifest)
+	text, err := bundle.Decompress(m, data, cache.MaxManifest)
 	if err != nil {
 		return err
 	}
@@ -429,7 +426,7 @@ func (im *importing) expect(in *incoming) error {
 			blobs = append(blobs, e.Digest)
 		}
 	}
-	slices.SortFunc(blobs, func(a, b cache.Digest) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(blobs, cache.Digest.Compare)
 	return im.m.store.Expect(in.id, slices.Compact(blobs))
 }
 

@@ -210,7 +210,7 @@ func (in *inspecting) member(r *bundle.Reader, m bundle.Member, data io.Reader, 
 	case bundle.KindDocument:
 		in.docs[m.Content()] = m
 	case bundle.KindSnapshot:
-		text, err := bundle.Decompress(m, bytes.NewReader(text), maxManifest)
+		text, err := bundle.Decompress(m, bytes.NewReader(text), cache.MaxManifest)
 		if err != nil {
 			return err
 		}
