@@ -21,9 +21,6 @@ func bundleCommand() *cli.Command {
 // volumeSuffix is how the names of volumes in a directory end.
 const volumeSuffix = ".tar"
 
-// maxVolumes bounds the files that are handed to the owner of a store at once.
-const maxVolumes = 250
-
 // openVolumes opens the volumes that arguments name: files, all volumes of directories, or "-" for standard input, which has to be
 // alone. Nothing else is a volume.
 func openVolumes(args []string) (volumes []*os.File, err error) {
@@ -44,8 +41,8 @@ func openVolumes(args []string) (volumes []*os.File, err error) {
 			return volumes, err
 		}
 		for _, name := range names {
-			if len(volumes) == maxVolumes {
-				return volumes, fmt.Errorf("more than %d volumes at once: import them in parts, in any order", maxVolumes)
+			if len(volumes) == filesAtOnce {
+				return volumes, fmt.Errorf("more than %d volumes at once: import them in parts, in any order", filesAtOnce)
 			}
 			f, err := os.Open(name)
 			if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -64,18 +63,10 @@ type importBundleWork struct {
 	Keyring []byte
 	JSON    bool
 
-	files []*os.File
+	handed // the volumes
 }
 
-func (w *importBundleWork) opened() []*os.File { return w.files }
-
-func (w *importBundleWork) hand(files []*os.File) error {
-	if len(files) != len(w.Names) {
-		return fmt.Errorf("%d files came for %d volumes", len(files), len(w.Names))
-	}
-	w.files = files
-	return nil
-}
+func (w *importBundleWork) wants() int { return len(w.Names) }
 
 // importView is what `bundle import --json` prints.
 type importView struct {

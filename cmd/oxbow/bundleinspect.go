@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/streams"
 )
@@ -122,13 +120,7 @@ func printInspected(w io.Writer, s *mirror.InspectedStream) {
 	if s.Since != "" {
 		t.row("continues", s.Since)
 	}
-	products, versions := 0, 0
-	for _, l := range s.Lists {
-		for _, p := range l.Products {
-			products++
-			versions += len(p.Versions)
-		}
-	}
+	products, versions := countLists(s.Lists)
 	t.row("has", fmt.Sprintf("%s, %s, %s, %s", counted(products, "product"), counted(versions, "version"), counted(s.Files, "file"), iec(s.Bytes)))
 	if s.Custody != nil {
 		whose := "that came with it"
@@ -153,27 +145,4 @@ func printInspected(w io.Writer, s *mirror.InspectedStream) {
 		}
 	}
 	fmt.Fprintln(w)
-}
-
-func bundleHaveCommand() *cli.Command {
-	return &cli.Command{
-		Name: "have", Usage: "print, signed, what is here: a receipt, and what the next bundle can do without",
-		Description: "Give it to `oxbow bundle export --have FILE` at the site that makes bundles.",
-		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			return perform(c, &haveWork{}, cache.Open)
-		},
-	}
-}
-
-type haveWork struct{}
-
-func (w *haveWork) do(_ context.Context, o *owner, out *screen) error {
-	doc, err := o.mirror.Have("oxbow " + programVersion())
-	if err == nil {
-		_, err = out.stdout.Write(doc)
-	}
-	return err
 }
