@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"oxbow/mirror"
 )
 
 func bundleCommand() *cli.Command {
@@ -77,6 +79,13 @@ func volumesIn(arg string) ([]string, error) {
 		return nil, fmt.Errorf("%s has no volume: no file whose name ends with %s", arg, volumeSuffix)
 	}
 	return names, nil
+}
+
+func volumesOf(files []*os.File) (volumes []mirror.Volume) {
+	for _, f := range files {
+		volumes = append(volumes, mirror.Volume{Name: f.Name(), Reader: f})
+	}
+	return volumes
 }
 
 func closeAll[C io.Closer](all []C) {

@@ -3,13 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/mirror"
-	"oxbow/streams"
 )
 
 // aboutSigner says whose signature over a bundle counts.
@@ -44,19 +42,17 @@ func inspectBundle(c *cli.Context, files bool) error {
 	if c.NArg() == 0 {
 		return usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
 	}
-	o := mirror.InspectOptions{Files: files, TrustFingerprint: fingerprintText(c.String("trust-fingerprint"))}
-	if name := c.String("keyring"); name != "" {
-		var err error
-		if o.Keyring, err = readInput(name, streams.MaxDocument); err != nil {
-			return err
-		}
+	keyring, err := keyringFlag(c)
+	if err != nil {
+		return err
 	}
+	o := mirror.InspectOptions{Files: files, TrustFingerprint: fingerprintText(c.String("trust-fingerprint")), Keyring: keyring}
 	volumes, err := openVolumes(c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer closeAll(volumes)
-	i, err := mirror.InspectBundle(c.Context, sourcesOf(volumes), o)
+	i, err := mirror.InspectBundle(c.Context, volumesOf(volumes), o)
 	if err != nil {
 		return err
 	}
@@ -69,13 +65,6 @@ func inspectBundle(c *cli.Context, files bool) error {
 		err = fmt.Errorf("%w: the bundle has %s", mirror.ErrVerification, counted(len(i.Faults), "fault"))
 	}
 	return err
-}
-
-func sourcesOf(volumes []*os.File) (sources []mirror.Source) {
-	for _, v := range volumes {
-		sources = append(sources, mirror.Source{Name: v.Name(), Reader: v})
-	}
-	return sources
 }
 
 // printInspection prints the custody chain, the first link first, and what was read.
