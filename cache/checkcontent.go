@@ -21,7 +21,7 @@ func (c *checker) blobs(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(checkers)
 	c.report.Of = len(c.uses)
-	for _, d := range slices.SortedFunc(maps.Keys(c.uses), compareDigests) {
+	for _, d := range slices.SortedFunc(maps.Keys(c.uses), Digest.Compare) {
 		g.Go(func() error { return c.named(gctx, d, c.uses[d]) })
 	}
 	if c.deep {

@@ -109,7 +109,7 @@ func (s *Store) publishedOnce(ctx context.Context, stream string) ([]Digest, err
 		rest = append(rest, Snapshot{ID: id, Parent: m.Parent, Created: m.Created})
 	}
 	slices.SortFunc(rest, func(a, b Snapshot) int {
-		return -cmp.Or(a.Created.Compare(b.Created), compareDigests(a.ID, b.ID))
+		return -cmp.Or(a.Created.Compare(b.Created), a.ID.Compare(b.ID))
 	})
 	return inTurn(rest), nil
 }

@@ -65,9 +65,9 @@ type Manifest struct {
 const (
 	manifestFormat = "oxbow snapshot 1"
 
-	// maxManifest bounds the text of a manifest in bytes: a million entries
+	// MaxManifest bounds the text of a manifest in bytes: a million entries
 	// of the longest usual paths.
-	maxManifest = 256 << 20
+	MaxManifest = 256 << 20
 
 	// maxPath bounds a path in bytes, as the operating system does.
 	maxPath = 4096
@@ -144,8 +144,8 @@ func appendEntry(text []byte, e Entry) []byte {
 
 // ParseManifest accepts only what [Manifest.Encode] prints of valid names.
 func ParseManifest(text []byte) (*Manifest, error) {
-	if len(text) > maxManifest {
-		return nil, fmt.Errorf("%w: longer than %d bytes", errManifest, maxManifest)
+	if len(text) > MaxManifest {
+		return nil, fmt.Errorf("%w: longer than %d bytes", errManifest, MaxManifest)
 	}
 	m, body, err := parseManifestHeader(text)
 	if err != nil {

@@ -106,7 +106,7 @@ func (f *Files) Pins() ([]Pin, error) {
 		all = append(all, p)
 	}
 	slices.SortFunc(all, func(a, b Pin) int {
-		return cmp.Or(b.Time.Compare(a.Time), compareDigests(a.Snapshot, b.Snapshot))
+		return cmp.Or(b.Time.Compare(a.Time), a.Snapshot.Compare(b.Snapshot))
 	})
 	return all, nil
 }

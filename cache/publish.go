@@ -45,8 +45,8 @@ func (s *Store) PublishOver(ctx context.Context, over Digest, m *Manifest) (Dige
 func (s *Store) publish(ctx context.Context, over Digest, m *Manifest) (Digest, error) {
 	h := newSums(Want{})
 	size, _ := m.write(h)
-	if size > maxManifest {
-		return Digest{}, fmt.Errorf("its manifest has %d bytes, more than %d", size, maxManifest)
+	if size > MaxManifest {
+		return Digest{}, fmt.Errorf("its manifest has %d bytes, more than %d", size, MaxManifest)
 	}
 	id := h.digest()
 	var current Digest

@@ -190,7 +190,7 @@ func (f *Files) Manifest(stream string, id Digest) (*Manifest, error) {
 		return nil, err
 	}
 	name := manifestName(stream, id)
-	text, err := f.readFile(name, maxManifest)
+	text, err := f.readFile(name, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %v of stream %s", ErrNoSnapshot, id, stream)
 	}

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -398,5 +397,3 @@ func (s *Store) sweepPartial(i SweepItem, r *SweepResult) error {
 	}
 	return nil
 }
-
-func compareDigests(a, b Digest) int { return bytes.Compare(a[:], b[:]) }

@@ -64,9 +64,9 @@ func exportFrom(t *testing.T, store *cache.Store, o mirror.ExportOptions) (volum
 
 func (s *farSite) take(o mirror.ImportOptions, volumes ...[]byte) ([]*mirror.BundleResult, error) {
 	s.t.Helper()
-	var sources []mirror.Source
+	var sources []mirror.Volume
 	for i, v := range volumes {
-		sources = append(sources, mirror.Source{Name: fmt.Sprintf("volume %d", i+1), Reader: bytes.NewReader(v)})
+		sources = append(sources, mirror.Volume{Name: fmt.Sprintf("volume %d", i+1), Reader: bytes.NewReader(v)})
 	}
 	return s.m.Import(s.t.Context(), sources, o)
 }
@@ -258,7 +258,7 @@ func TestBundleChain(t *testing.T) {
 	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, nearKey.Public()) {
 		t.Errorf("the keyring of the far site is not that of the near one: %v", err)
 	}
-	i, err := mirror.InspectBundle(t.Context(), []mirror.Source{{Name: "one", Reader: bytes.NewReader(volumes[1])}}, mirror.InspectOptions{Files: true, Keyring: tree.Keyring()})
+	i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "one", Reader: bytes.NewReader(volumes[1])}}, mirror.InspectOptions{Files: true, Keyring: tree.Keyring()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestBundleChain(t *testing.T) {
 		t.Errorf("%d versions are vouched for, %d published", len(s.Custody.Versions), len(near.versions()))
 	}
 	other := streamstest.MAAS(streamstest.Shape{})
-	i, err = mirror.InspectBundle(t.Context(), []mirror.Source{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: other.Keyring()})
+	i, err = mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: other.Keyring()})
 	if err != nil || len(i.Faults) != len(near.versions()) {
 		t.Errorf("by another keyring: %d faults, %v", len(i.Faults), err)
 	}

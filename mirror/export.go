@@ -5,12 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"oxbow/cache"
@@ -47,79 +45,65 @@ type Export struct {
 	small map[string][]byte // members that are made here, by path
 }
 
-// errTooSmall: a file does not fit into a volume.
-var errTooSmall = errors.New("a volume is too small")
-
 // PlanExport plans a bundle. It needs no lock, and writes nothing; blobs are not read, but for documents. The error is cache.ErrMiss
 // where the site has no key to sign with.
 func PlanExport(ctx context.Context, f *cache.Files, o ExportOptions) (*Export, error) {
-	e := &exporting{o: o, e: &Export{files: f, small: map[string][]byte{}}}
+	e := &exporting{o: o, res: &Export{files: f, small: map[string][]byte{}}}
 	if err := e.plan(ctx); err != nil {
 		return nil, fmt.Errorf("cannot make a bundle: %w", err)
 	}
-	return e.e, nil
+	return e.res, nil
 }
 
 // An exporting is an Export being planned.
 type exporting struct {
 	o     ExportOptions
-	e     *Export
+	res   *Export
 	key   *streams.SigningKey
 	needs []bundle.Need
 	files map[cache.Digest]int64 // what the bundle brings
 }
 
 func (e *exporting) plan(ctx context.Context) (err error) {
-	if e.key, err = SiteKey(e.e.files); err != nil {
+	if e.key, err = SiteKey(e.res.files); err != nil {
 		return err
 	}
 	e.files = map[cache.Digest]int64{}
-	c := &bundle.Contents{MadeBy: e.o.MadeBy, Site: e.key.Fingerprint()}
-	for _, k := range mustKeys(e.key.Public()) { // a signature is never older than its key
-		c.Created = k.Created
-	}
+	c := &bundle.Contents{MadeBy: e.o.MadeBy, Site: e.key.Fingerprint(), Created: e.key.Created()} // no signature is older than its key
 	for _, s := range e.o.Snapshots {
 		if s.Created.After(c.Created) {
 			c.Created = s.Created
 		}
 	}
 	c.Created = c.Created.UTC().Truncate(time.Second)
-	e.e.Contents = c
+	e.res.Contents = c
 	e.add(bundle.SitePath(), e.key.Public())
-	slices.SortFunc(e.o.Snapshots, func(a, b cache.Snapshot) int { return cmp.Compare(a.Stream, b.Stream) })
-	for _, s := range e.o.Snapshots {
+	byStream := func(a, b cache.Snapshot) int { return cmp.Compare(a.Stream, b.Stream) }
+	for _, s := range slices.SortedFunc(slices.Values(e.o.Snapshots), byStream) {
 		if err := e.snapshot(ctx, s); err != nil {
 			return fmt.Errorf("stream %s: %w", s.Stream, err)
 		}
 	}
 	c.Needs = e.needs
-	slices.SortFunc(c.Needs, func(a, b bundle.Need) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
+	slices.SortFunc(c.Needs, func(a, b bundle.Need) int { return a.Digest.Compare(b.Digest) })
 	c.Needs = slices.Compact(c.Needs)
 	for _, n := range c.Needs {
-		e.e.Absent.add(n.Size)
+		e.res.Absent.add(n.Size)
 	}
 	if err := e.pack(); err != nil {
 		return err
 	}
-	e.e.Signed, err = e.key.Clearsign(c.Encode(), c.Created)
+	e.res.Signed, err = e.key.Clearsign(c.Encode(), c.Created)
 	return err
-}
-
-func mustKeys(public []byte) []streams.KeyInfo {
-	ring, err := streams.ReadKeyring(public)
-	if err != nil {
-		panic(err) // of a key that signs
-	}
-	return ring.Keys()
 }
 
 // add adds a member that is in every volume.
 func (e *exporting) add(path string, data []byte) {
-	if _, there := e.e.small[path]; there {
+	if _, there := e.res.small[path]; there {
 		return
 	}
-	e.e.small[path] = data
-	e.e.Contents.Members = append(e.e.Contents.Members, bundle.Member{Path: path, Digest: cache.Sum(data), Size: int64(len(data))})
+	e.res.small[path] = data
+	e.res.Contents.Members = append(e.res.Contents.Members, bundle.Member{Path: path, Digest: cache.Sum(data), Size: int64(len(data))})
 }
 
 // A Description is what a bundle says of a stream.
@@ -135,11 +119,11 @@ type Description struct {
 
 // snapshot adds what a snapshot needs.
 func (e *exporting) snapshot(ctx context.Context, s cache.Snapshot) error {
-	st, err := readState(e.e.files, s.Stream)
+	st, err := readState(e.res.files, s.Stream)
 	if err != nil {
 		return err
 	}
-	man, err := e.e.files.Manifest(s.Stream, s.ID)
+	man, err := e.res.files.Manifest(s.Stream, s.ID)
 	if err != nil {
 		return err
 	}
@@ -151,7 +135,7 @@ func (e *exporting) snapshot(ctx context.Context, s cache.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	e.e.Contents.Snapshots = append(e.e.Contents.Snapshots, bundle.Snapshot{Stream: s.Stream, ID: s.ID, Since: since})
+	e.res.Contents.Snapshots = append(e.res.Contents.Snapshots, bundle.Snapshot{Stream: s.Stream, ID: s.ID, Since: since})
 	known := 0
 	for _, entry := range man.Entries {
 		if ctx.Err() != nil {
@@ -163,7 +147,7 @@ func (e *exporting) snapshot(ctx context.Context, s cache.Snapshot) error {
 		case cache.KindItem:
 			e.item(entry, there)
 		default:
-			data, err := readEntry(e.e.files, entry)
+			data, err := readEntry(e.res.files, entry)
 			if err != nil {
 				return err
 			}
@@ -192,7 +176,7 @@ func (e *exporting) aside(st *state, s cache.Snapshot) error {
 	} else if len(keys) > 0 {
 		e.add(bundle.UpstreamKeysPath(s.Stream), keys)
 	}
-	signers, err := ownKeyring(e.e.files)
+	signers, err := ownKeyring(e.res.files)
 	if err != nil {
 		return err
 	}
@@ -206,7 +190,7 @@ func (e *exporting) aside(st *state, s cache.Snapshot) error {
 		before = []byte(st.Imported.Handovers[n-1])
 		e.add(bundle.HandoverPath(s.Stream, n), before)
 	}
-	h := Handover{Stream: s.Stream, Snapshot: s.ID, Site: e.key.Fingerprint(), Time: e.e.Contents.Created, MadeBy: e.o.MadeBy}
+	h := Handover{Stream: s.Stream, Snapshot: s.ID, Site: e.key.Fingerprint(), Time: e.res.Contents.Created, MadeBy: e.o.MadeBy}
 	if before != nil {
 		h.Before = cache.Sum(before)
 	}
@@ -237,7 +221,7 @@ func (e *exporting) there(s cache.Snapshot) (since cache.Digest, blobs map[cache
 	if since.IsZero() {
 		return since, nil, nil
 	}
-	man, err := e.e.files.Manifest(s.Stream, since)
+	man, err := e.res.files.Manifest(s.Stream, since)
 	if err != nil {
 		return since, nil, fmt.Errorf("cannot tell what the other side has: %w", err)
 	}
@@ -256,79 +240,10 @@ func (e *exporting) item(entry cache.Entry, there map[cache.Digest]bool) {
 		return
 	}
 	if _, twice := e.files[entry.Digest]; twice {
-		e.e.Shared.add(entry.Size)
+		e.res.Shared.add(entry.Size)
 	}
 	e.files[entry.Digest] = entry.Size
 }
-
-// contentsRoom is what a table of contents takes beside its lines of files: the lines of volumes, and the signature.
-const contentsRoom = 64 << 10
-
-// pack lays the files into volumes: each into the first in which it fits, the largest first.
-func (e *exporting) pack() error {
-	c := e.e.Contents
-	for _, n := range c.Needs {
-		delete(e.files, n.Digest) // another stream of the bundle would bring it
-	}
-	files := make([]bundle.Member, 0, len(e.files))
-	for d, size := range e.files {
-		files = append(files, bundle.Member{Path: bundle.FilePath(d), Digest: d, Size: size})
-	}
-	slices.SortFunc(files, func(a, b bundle.Member) int { return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Path, b.Path)) })
-	c.Volumes = 1
-	if e.o.Split > 0 {
-		if err := e.split(files); err != nil {
-			return err
-		}
-	} else {
-		for i := range files {
-			files[i].Volume = 1
-		}
-	}
-	for n := 1; n <= c.Volumes; n++ {
-		c.Members = append(c.Members, bundle.VolumeMember(n))
-		for _, f := range files {
-			if f.Volume == n {
-				c.Members = append(c.Members, f)
-			}
-		}
-	}
-	return nil
-}
-
-// split says in which volume each file is.
-func (e *exporting) split(files []bundle.Member) error {
-	c := e.e.Contents
-	whole := *c
-	whole.Members = slices.Concat(c.Members, files)
-	fixed := contentsRoom + int64(len(whole.Encode()))
-	for _, m := range c.Members {
-		fixed += tarSize(m.Size)
-	}
-	var free []int64
-	for i, f := range files {
-		need := tarSize(f.Size)
-		n := slices.IndexFunc(free, func(left int64) bool { return need <= left })
-		if n < 0 {
-			if need > e.o.Split-fixed {
-				return fmt.Errorf("%w: --split is %d bytes, metadata takes %d of them, and a file has %d", errTooSmall, e.o.Split, fixed, f.Size)
-			}
-			n, free = len(free), append(free, e.o.Split-fixed)
-		}
-		free[n] -= need
-		files[i].Volume = n + 1
-	}
-	if e.o.Split < fixed {
-		return fmt.Errorf("%w: --split is %d bytes, and metadata alone takes %d", errTooSmall, e.o.Split, fixed)
-	}
-	if c.Volumes = max(1, len(free)); c.Volumes > bundle.MaxVolumes {
-		return fmt.Errorf("%w: it would take %d of them, more than %d", errTooSmall, c.Volumes, bundle.MaxVolumes)
-	}
-	return nil
-}
-
-// tarSize bounds what a file of n bytes takes in a volume.
-func tarSize(n int64) int64 { return n + 2048 }
 
 // Volume returns volume n.
 func (e *Export) Volume(n int) *bundle.Volume { return bundle.NewVolume(e.Contents, e.Signed, n) }
@@ -351,47 +266,4 @@ func (e *Export) Digests() (all []cache.Digest) {
 		}
 	}
 	return all
-}
-
-// A Handover says that a site handed a snapshot over, to whoever has the bundle.
-type Handover struct {
-	Stream   string
-	Snapshot cache.Digest
-	Site     string // fingerprint of its key
-	Time     time.Time
-	MadeBy   string       // the program
-	Before   cache.Digest // of the handover by which the site got it; zero: it made the snapshot
-}
-
-const handoverFormat = "oxbow handover 1"
-
-func (h *Handover) encode() []byte {
-	before := "nothing"
-	if !h.Before.IsZero() {
-		before = h.Before.String()
-	}
-	return fmt.Appendf(nil, "%s\nstream %s\nsnapshot %v\nsite %s\ntime %s\nmade by %s\nafter %s\n", handoverFormat, h.Stream, h.Snapshot, h.Site, h.Time.UTC().Format(time.RFC3339), h.MadeBy, before)
-}
-
-// parseHandover accepts only what encode returns.
-func parseHandover(text []byte) (*Handover, error) {
-	lines := strings.Split(string(text), "\n")
-	values := map[string]string{}
-	for i, prefix := range []string{handoverFormat, "stream ", "snapshot ", "site ", "time ", "made by ", "after ", ""} {
-		if i >= len(lines) || !strings.HasPrefix(lines[i], prefix) {
-			return nil, errors.New("malformed handover")
-		}
-		values[prefix] = strings.TrimPrefix(lines[i], prefix)
-	}
-	h := &Handover{Stream: values["stream "], Site: values["site "], MadeBy: values["made by "]}
-	var errs [3]error
-	h.Snapshot, errs[0] = cache.ParseDigest(values["snapshot "])
-	h.Time, errs[1] = time.Parse(time.RFC3339, values["time "])
-	if values["after "] != "nothing" {
-		h.Before, errs[2] = cache.ParseDigest(values["after "])
-	}
-	if err := errors.Join(errs[:]...); err != nil || !bytes.Equal(h.encode(), text) {
-		return nil, errors.New("malformed handover")
-	}
-	return h, nil
 }

@@ -79,27 +79,27 @@ type HandoverView struct {
 
 // InspectBundle reads volumes of one bundle and says what it finds. It needs no store. What is not as it should be is a fault; the
 // error says that there is no telling: the first volume is none, or is signed by nobody who counts.
-func InspectBundle(ctx context.Context, sources []Source, o InspectOptions) (*Inspection, error) {
-	in := &inspecting{o: o, i: &Inspection{Faults: []string{}, Streams: []*InspectedStream{}, Read: []InspectedVolume{}},
+func InspectBundle(ctx context.Context, volumes []Volume, o InspectOptions) (*Inspection, error) {
+	in := &inspecting{o: o, res: &Inspection{Faults: []string{}, Streams: []*InspectedStream{}, Read: []InspectedVolume{}},
 		members: map[string][]byte{}, docs: map[cache.Digest]bundle.Member{}, manifests: map[cache.Digest]*cache.Manifest{}}
-	for n, s := range sources {
-		err := in.volume(ctx, s)
+	for n, v := range volumes {
+		err := in.volume(ctx, v)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if err != nil && n == 0 && in.i.contents == nil {
-			return nil, fmt.Errorf("cannot read %s: %w", s.Name, unverified{err})
+		if err != nil && n == 0 && in.res.contents == nil {
+			return nil, fmt.Errorf("cannot read %s: %w", v.Name, unverified{err})
 		}
 		if err != nil {
-			in.fault("%s: %v", s.Name, err)
+			in.fault("%s: %v", v.Name, err)
 		}
 	}
-	for _, s := range in.i.contents.Snapshots {
+	for _, s := range in.res.contents.Snapshots {
 		if err := in.stream(s); err != nil {
 			in.fault("stream %s: %v", s.Stream, err)
 		}
 	}
-	return in.i, nil
+	return in.res, nil
 }
 
 // Missing returns the volumes that were not read.
@@ -115,14 +115,14 @@ func (i *Inspection) Missing() (missing []int) {
 // An inspecting is an inspection under way. It holds metadata as it came, compressed.
 type inspecting struct {
 	o         InspectOptions
-	i         *Inspection
+	res       *Inspection
 	members   map[string][]byte
 	docs      map[cache.Digest]bundle.Member
 	manifests map[cache.Digest]*cache.Manifest
 }
 
 func (in *inspecting) fault(format string, args ...any) {
-	in.i.Faults = append(in.i.Faults, fmt.Sprintf(format, args...))
+	in.res.Faults = append(in.res.Faults, fmt.Sprintf(format, args...))
 }
 
 func (in *inspecting) trust(site *streams.Keyring) (*streams.Keyring, error) {
@@ -137,15 +137,15 @@ func (in *inspecting) trust(site *streams.Keyring) (*streams.Keyring, error) {
 }
 
 // volume reads a volume.
-func (in *inspecting) volume(ctx context.Context, s Source) error {
-	r, err := bundle.NewReader(s.Reader, in.trust, time.Now())
+func (in *inspecting) volume(ctx context.Context, from Volume) error {
+	r, err := bundle.NewReader(from.Reader, in.trust, time.Now())
 	if err != nil {
 		return err
 	}
 	if err := in.begin(r); err != nil {
 		return err
 	}
-	v := InspectedVolume{Name: s.Name, Proven: in.o.Files}
+	v := InspectedVolume{Name: from.Name, Proven: in.o.Files}
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -162,25 +162,25 @@ func (in *inspecting) volume(ctx context.Context, s Source) error {
 		}
 	}
 	v.Volume = r.Number()
-	in.i.Read = append(in.i.Read, v)
+	in.res.Read = append(in.res.Read, v)
 	return nil
 }
 
 // begin takes down what the table of contents says.
 func (in *inspecting) begin(r *bundle.Reader) error {
 	c := r.Contents
-	if in.i.contents != nil {
-		if c.ID() != in.i.contents.ID() {
-			return fmt.Errorf("it is of bundle %.12s, not %.12s", c.ID(), in.i.contents.ID())
+	if in.res.contents != nil {
+		if c.ID() != in.res.contents.ID() {
+			return fmt.Errorf("it is of bundle %.12s, not %.12s", c.ID(), in.res.contents.ID())
 		}
 		return nil
 	}
 	in.members[bundle.SitePath()] = r.Keyring
-	in.i.contents, in.i.Bundle, in.i.MadeBy, in.i.Created, in.i.Volumes = c, c.ID().String(), c.MadeBy, c.Created, c.Volumes
-	in.i.Site = Signature{Fingerprint: r.Signer.Fingerprint, UserID: r.Signer.SignedBy, Date: r.Signer.Created}
-	in.i.Trusted = in.o.TrustFingerprint != ""
+	in.res.contents, in.res.Bundle, in.res.MadeBy, in.res.Created, in.res.Volumes = c, c.ID().String(), c.MadeBy, c.Created, c.Volumes
+	in.res.Site = Signature{Fingerprint: r.Signer.Fingerprint, UserID: r.Signer.SignedBy, Date: r.Signer.Created}
+	in.res.Trusted = in.o.TrustFingerprint != ""
 	for _, n := range c.Needs {
-		in.i.Needs.add(n.Size)
+		in.res.Needs.add(n.Size)
 	}
 	return nil
 }
@@ -210,7 +210,7 @@ func (in *inspecting) member(r *bundle.Reader, m bundle.Member, data io.Reader, 
 	case bundle.KindDocument:
 		in.docs[m.Content()] = m
 	case bundle.KindSnapshot:
-		text, err := bundle.Decompress(m, bytes.NewReader(text), maxManifest)
+		text, err := bundle.Decompress(m, bytes.NewReader(text), cache.MaxManifest)
 		if err != nil {
 			return err
 		}
@@ -242,7 +242,7 @@ func (in *inspecting) stream(s bundle.Snapshot) error {
 		return errors.New("its manifest was not read")
 	}
 	out := &InspectedStream{Stream: s.Stream, Snapshot: s.ID.String(), Created: man.Created, Reason: man.Reason, Given: in.o.Keyring != nil}
-	in.i.Streams = append(in.i.Streams, out)
+	in.res.Streams = append(in.res.Streams, out)
 	if !s.Since.IsZero() {
 		out.Since = s.Since.String()
 	}

@@ -322,5 +322,5 @@ func (r *repair) recheck(ctx context.Context, hurt map[cache.Digest]bool) error 
 }
 
 func sortedDigests[V any](m map[cache.Digest]V) []cache.Digest {
-	return slices.SortedFunc(maps.Keys(m), func(a, b cache.Digest) int { return slices.Compare(a[:], b[:]) })
+	return slices.SortedFunc(maps.Keys(m), cache.Digest.Compare)
 }

@@ -226,6 +226,9 @@ func (k *SigningKey) Secret() []byte { return enarmor(armorSecret, k.secret) }
 // Fingerprint returns the fingerprint of the primary key in upper-case hex.
 func (k *SigningKey) Fingerprint() string { return fingerprint(k.entity) }
 
+// Created returns the date of the primary key, before which it cannot sign.
+func (k *SigningKey) Created() time.Time { return k.entity.PrimaryKey.CreationTime }
+
 // ArmorKeyring returns a binary keyring as text.
 func ArmorKeyring(keyring []byte) []byte { return enarmor(armorPublic, keyring) }
 

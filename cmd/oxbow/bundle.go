@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"oxbow/mirror"
 )
 
 func bundleCommand() *cli.Command {
@@ -20,9 +22,6 @@ func bundleCommand() *cli.Command {
 
 // volumeSuffix is how the names of volumes in a directory end.
 const volumeSuffix = ".tar"
-
-// maxVolumes bounds the files that are handed to the owner of a store at once.
-const maxVolumes = 250
 
 // openVolumes opens the volumes that arguments name: files, all volumes of directories, or "-" for standard input, which has to be
 // alone. Nothing else is a volume.
@@ -44,8 +43,8 @@ func openVolumes(args []string) (volumes []*os.File, err error) {
 			return volumes, err
 		}
 		for _, name := range names {
-			if len(volumes) == maxVolumes {
-				return volumes, fmt.Errorf("more than %d volumes at once: import them in parts, in any order", maxVolumes)
+			if len(volumes) == filesAtOnce {
+				return volumes, fmt.Errorf("more than %d volumes at once: import them in parts, in any order", filesAtOnce)
 			}
 			f, err := os.Open(name)
 			if err != nil {
@@ -80,6 +79,13 @@ func volumesIn(arg string) ([]string, error) {
 		return nil, fmt.Errorf("%s has no volume: no file whose name ends with %s", arg, volumeSuffix)
 	}
 	return names, nil
+}
+
+func volumesOf(files []*os.File) (volumes []mirror.Volume) {
+	for _, f := range files {
+		volumes = append(volumes, mirror.Volume{Name: f.Name(), Reader: f})
+	}
+	return volumes
 }
 
 func closeAll[C io.Closer](all []C) {

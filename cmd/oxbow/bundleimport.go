@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
 	"oxbow/mirror"
-	"oxbow/streams"
 )
 
 func bundleImportCommand() *cli.Command {
@@ -31,16 +29,11 @@ func bundleImport(c *cli.Context) error {
 	if c.NArg() == 0 {
 		return usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
 	}
-	w := &importBundleWork{Trust: fingerprintText(c.String("trust-fingerprint")), JSON: c.Bool("json")}
-	if name := c.String("keyring"); name != "" {
-		var err error
-		if w.Keyring, err = readInput(name, streams.MaxDocument); err != nil {
-			return err
-		}
-		if _, err := streams.ReadKeyring(w.Keyring); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+	keyring, err := keyringFlag(c)
+	if err != nil {
+		return err
 	}
+	w := &importBundleWork{Trust: fingerprintText(c.String("trust-fingerprint")), Keyring: keyring, JSON: c.Bool("json")}
 	volumes, err := openVolumes(c.Args().Slice())
 	if err != nil {
 		return err
@@ -64,18 +57,10 @@ type importBundleWork struct {
 	Keyring []byte
 	JSON    bool
 
-	files []*os.File
+	handed // the volumes
 }
 
-func (w *importBundleWork) opened() []*os.File { return w.files }
-
-func (w *importBundleWork) hand(files []*os.File) error {
-	if len(files) != len(w.Names) {
-		return fmt.Errorf("%d files came for %d volumes", len(files), len(w.Names))
-	}
-	w.files = files
-	return nil
-}
+func (w *importBundleWork) wants() int { return len(w.Names) }
 
 // importView is what `bundle import --json` prints.
 type importView struct {
@@ -85,11 +70,11 @@ type importView struct {
 
 func (w *importBundleWork) do(ctx context.Context, o *owner, out *screen) error {
 	v := importView{Volumes: []mirror.Taken{}, Bundles: []*mirror.BundleResult{}}
-	sources := sourcesOf(w.files)
+	volumes := volumesOf(w.files)
 	for i, name := range w.Names {
-		sources[i].Name = name
+		volumes[i].Name = name
 	}
-	results, err := o.mirror.Import(ctx, sources, mirror.ImportOptions{TrustFingerprint: w.Trust, Keyring: w.Keyring, Taken: func(t mirror.Taken) {
+	results, err := o.mirror.Import(ctx, volumes, mirror.ImportOptions{TrustFingerprint: w.Trust, Keyring: w.Keyring, Taken: func(t mirror.Taken) {
 		v.Volumes = append(v.Volumes, t)
 		if !w.JSON {
 			printLine(out.stdout, "volume %d of %d of bundle %.12s: took in %s, %s: %s", t.Volume, t.Of, t.Bundle, counted(t.Files, "file"), iec(t.Bytes), t.Name)

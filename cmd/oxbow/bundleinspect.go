@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"oxbow/cache"
 	"oxbow/mirror"
-	"oxbow/streams"
 )
 
 // aboutSigner says whose signature over a bundle counts.
@@ -46,19 +42,17 @@ func inspectBundle(c *cli.Context, files bool) error {
 	if c.NArg() == 0 {
 		return usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
 	}
-	o := mirror.InspectOptions{Files: files, TrustFingerprint: fingerprintText(c.String("trust-fingerprint"))}
-	if name := c.String("keyring"); name != "" {
-		var err error
-		if o.Keyring, err = readInput(name, streams.MaxDocument); err != nil {
-			return err
-		}
+	keyring, err := keyringFlag(c)
+	if err != nil {
+		return err
 	}
+	o := mirror.InspectOptions{Files: files, TrustFingerprint: fingerprintText(c.String("trust-fingerprint")), Keyring: keyring}
 	volumes, err := openVolumes(c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer closeAll(volumes)
-	i, err := mirror.InspectBundle(c.Context, sourcesOf(volumes), o)
+	i, err := mirror.InspectBundle(c.Context, volumesOf(volumes), o)
 	if err != nil {
 		return err
 	}
@@ -71,13 +65,6 @@ func inspectBundle(c *cli.Context, files bool) error {
 		err = fmt.Errorf("%w: the bundle has %s", mirror.ErrVerification, counted(len(i.Faults), "fault"))
 	}
 	return err
-}
-
-func sourcesOf(volumes []*os.File) (sources []mirror.Source) {
-	for _, v := range volumes {
-		sources = append(sources, mirror.Source{Name: v.Name(), Reader: v})
-	}
-	return sources
 }
 
 // printInspection prints the custody chain, the first link first, and what was read.
@@ -122,13 +109,7 @@ func printInspected(w io.Writer, s *mirror.InspectedStream) {
 	if s.Since != "" {
 		t.row("continues", s.Since)
 	}
-	products, versions := 0, 0
-	for _, l := range s.Lists {
-		for _, p := range l.Products {
-			products++
-			versions += len(p.Versions)
-		}
-	}
+	products, versions := countLists(s.Lists)
 	t.row("has", fmt.Sprintf("%s, %s, %s, %s", counted(products, "product"), counted(versions, "version"), counted(s.Files, "file"), iec(s.Bytes)))
 	if s.Custody != nil {
 		whose := "that came with it"
@@ -153,27 +134,4 @@ func printInspected(w io.Writer, s *mirror.InspectedStream) {
 		}
 	}
 	fmt.Fprintln(w)
-}
-
-func bundleHaveCommand() *cli.Command {
-	return &cli.Command{
-		Name: "have", Usage: "print, signed, what is here: a receipt, and what the next bundle can do without",
-		Description: "Give it to `oxbow bundle export --have FILE` at the site that makes bundles.",
-		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			return perform(c, &haveWork{}, cache.Open)
-		},
-	}
-}
-
-type haveWork struct{}
-
-func (w *haveWork) do(_ context.Context, o *owner, out *screen) error {
-	doc, err := o.mirror.Have("oxbow " + programVersion())
-	if err == nil {
-		_, err = out.stdout.Write(doc)
-	}
-	return err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"strings"
 
@@ -115,18 +114,10 @@ type checkWork struct {
 	Take               []content `json:",omitempty"` // of the files, in order; if any, there is no check
 	Left               int       `json:",omitempty"` // with Take: how many faults there are before
 
-	files []*os.File
+	handed // what is to be taken in
 }
 
-func (w *checkWork) opened() []*os.File { return w.files }
-
-func (w *checkWork) hand(files []*os.File) error {
-	if len(files) != len(w.Take) {
-		return fmt.Errorf("%d files came for %d contents", len(files), len(w.Take))
-	}
-	w.files = files
-	return nil
-}
+func (w *checkWork) wants() int { return len(w.Take) }
 
 func (w *checkWork) do(ctx context.Context, o *owner, out *screen) error {
 	if len(w.Take) > 0 {

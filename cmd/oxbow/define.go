@@ -17,9 +17,6 @@ import (
 // streamFlags are the flags that describe a new stream.
 var streamFlags = [...]string{"max", "keyring", "allow-unsigned", "name", "path"}
 
-// maxKeyring bounds the file of a keyring in bytes.
-const maxKeyring = 4 << 20
-
 // newStream returns the stream that the URL, the filters and the flags describe.
 func newStream(c *cli.Context) (mirror.Stream, error) {
 	s, err := mirror.NewStream(c.Args().First())
@@ -37,17 +34,12 @@ func described(c *cli.Context, s mirror.Stream) (_ mirror.Stream, err error) {
 	if c.IsSet("path") {
 		s.Path, s.Also = "/"+strings.Trim(c.String("path"), "/")+"/", nil
 	}
-	if c.IsSet("keyring") {
-		file := c.String("keyring")
-		if s.Keyring, err = readInput(file, maxKeyring); err != nil {
-			return s, usagef(c, "--keyring: %v", err)
-		}
-		if len(s.Keyring) == 0 { // which would stand for Ubuntu's keys
-			return s, usagef(c, "--keyring: cannot use %s: the file is empty", file)
-		}
-		if _, err := streams.ReadKeyring(s.Keyring); err != nil {
-			return s, usagef(c, "--keyring: cannot use %s: %v", file, err)
-		}
+	keyring, err := keyringFlag(c)
+	if err != nil {
+		return s, err
+	}
+	if keyring != nil {
+		s.Keyring = keyring
 	}
 	s.AllowUnsigned = c.Bool("allow-unsigned")
 	s.MaxVersions = c.Int("max")

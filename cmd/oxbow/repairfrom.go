@@ -24,9 +24,6 @@ type content struct {
 	Size   int64
 }
 
-// takeAtOnce bounds the files that are handed to the owner of the store at once.
-const takeAtOnce = 200
-
 // repairFrom repairs, and takes what is left from the files below dir. It is this process that looks there: the owner of the store
 // may have no right to, or see another /media.
 func repairFrom(c *cli.Context, w *checkWork, dir string) error {
@@ -127,7 +124,7 @@ func (v *checkView) takeFrom(c *cli.Context, dir string) error {
 			return f.file.Close()
 		}
 		delete(wanted, f.content)
-		if batch = append(batch, f); len(batch) < takeAtOnce {
+		if batch = append(batch, f); len(batch) < filesAtOnce {
 			return nil
 		}
 		return flush()

@@ -89,7 +89,7 @@ func (d *documents) index(root *os.Root, name string) (lists []string, err error
 
 // add adds a document, if it is there.
 func (d *documents) add(root *os.Root, name string) error {
-	if slices.Contains(d.paths, name) || len(d.files) == maxVolumes {
+	if slices.Contains(d.paths, name) || len(d.files) == filesAtOnce {
 		return nil
 	}
 	f, err := openRegular(root, name)
@@ -274,7 +274,7 @@ type treeBatch struct {
 
 func (b *treeBatch) add(l mirror.Lack, name string, f *os.File) error {
 	b.lacks, b.names, b.files = append(b.lacks, l), append(b.names, name), append(b.files, f)
-	if len(b.files) < takeAtOnce {
+	if len(b.files) < filesAtOnce {
 		return nil
 	}
 	return b.flush()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"slices"
 	"time"
 
@@ -42,18 +41,10 @@ type treeWork struct {
 	Take        []mirror.Lack // what the files that come along should be
 	Done, Total mirror.Amount
 
-	files []*os.File
+	handed // the documents, or what is to be taken in
 }
 
-func (w *treeWork) opened() []*os.File { return w.files }
-
-func (w *treeWork) hand(files []*os.File) error {
-	if len(files) != len(w.Documents)+len(w.Take) {
-		return fmt.Errorf("%d files came, and there should be %d", len(files), len(w.Documents)+len(w.Take))
-	}
-	w.files = files
-	return nil
-}
+func (w *treeWork) wants() int { return len(w.Documents) + len(w.Take) }
 
 func (w *treeWork) do(ctx context.Context, o *owner, out *screen) error {
 	switch w.Step {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -47,13 +46,6 @@ var works = map[string]func() work{
 	"key import":         func() work { return new(importWork) },
 }
 
-// A fileWork reads from open files of the command, which travel beside it.
-type fileWork interface {
-	work
-	opened() []*os.File
-	hand([]*os.File) error // those that came with it
-}
-
 // readWork returns the work of a request. A field that is not known here is one
 // that a newer program wants obeyed.
 func readWork(r *control.Request) (work, error) {
@@ -68,7 +60,7 @@ func readWork(r *control.Request) (work, error) {
 		return nil, fmt.Errorf("oxbow %s has the store and does not understand oxbow %s: restart it: %v", programVersion(), r.Version, err)
 	}
 	if f, ok := w.(fileWork); ok {
-		return w, f.hand(r.Files)
+		return w, handOver(f, r.Files)
 	}
 	return w, nil
 }
@@ -136,7 +128,7 @@ func ask(c *cli.Context, dir string, w work, out *console, stdout io.Writer) err
 	}
 	r := control.Request{Version: programVersion(), Command: strings.TrimPrefix(c.Command.HelpName, "oxbow "), Detach: c.Bool("detach"), Work: data}
 	if f, ok := w.(fileWork); ok {
-		r.Files = f.opened()
+		r.Files = f.opened().files
 	}
 	defer out.end()
 	status, err := conn.Do(c.Context, r, control.Screen{Stdout: stdout, Stderr: out, Progress: func(data json.RawMessage) {

@@ -72,8 +72,8 @@ type Screen struct {
 // is told to end too, and the status is the one with which it does. The error is
 // ErrLost when the owner ends first, ErrNobody when it takes no more work.
 func (c *Conn) Do(ctx context.Context, r Request, s Screen) (status int, err error) {
-	if len(r.Files) > maxFiles {
-		return 0, fmt.Errorf("cannot hand over %d files at once, more than %d", len(r.Files), maxFiles)
+	if len(r.Files) > MaxFiles {
+		return 0, fmt.Errorf("cannot hand over %d files at once, more than %d", len(r.Files), MaxFiles)
 	}
 	r.Protocol, r.NFiles = Protocol, len(r.Files)
 	data, err := json.Marshal(r)

@@ -498,7 +498,7 @@ func TestFiles(t *testing.T) {
 			t.Fatal("the files stay open")
 		}
 	}
-	if _, err := connect(t, dir).Do(t.Context(), Request{Files: make([]*os.File, maxFiles+1)}, discard); err == nil || !strings.Contains(err.Error(), "more than 250") {
+	if _, err := connect(t, dir).Do(t.Context(), Request{Files: make([]*os.File, MaxFiles+1)}, discard); err == nil || !strings.Contains(err.Error(), "more than 250") {
 		t.Errorf("too many: %v", err)
 	}
 	raw, err := dial(dir)

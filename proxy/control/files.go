@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// maxFiles bounds the files of a request; the kernel passes 253 at once.
-const maxFiles = 250
+// MaxFiles bounds the files of a request; the kernel passes 253 at once.
+const MaxFiles = 250
 
 // writeRequest sends a request with its files: the kernel hands the open descriptors over with the first byte (SCM_RIGHTS), so
 // that the owner reads what it has no right, or no path, to open.
@@ -42,7 +42,7 @@ func (r *receiver) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	oob := make([]byte, syscall.CmsgSpace(4*maxFiles))
+	oob := make([]byte, syscall.CmsgSpace(4*MaxFiles))
 	n, oobn, _, _, err := r.conn.ReadMsgUnix(p, oob)
 	if oobn > 0 {
 		r.collect(oob[:oobn])
@@ -67,7 +67,7 @@ func (r *receiver) collect(oob []byte) {
 		}
 		for _, fd := range fds {
 			f := os.NewFile(uintptr(fd), "a file of the command")
-			if r.closed || len(r.files) == maxFiles {
+			if r.closed || len(r.files) == MaxFiles {
 				f.Close()
 				continue
 			}

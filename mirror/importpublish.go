@@ -1,0 +1,160 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/mirror/bundle"
+	"oxbow/streams"
+)
+
+// finish publishes what a bundle brings, if all of it is here.
+func (im *importing) finish(ctx context.Context, in *incoming) (*BundleResult, error) {
+	if err := im.m.store.Flush(ctx); err != nil {
+		return nil, err
+	}
+	res := &BundleResult{Bundle: in.id.String(), Site: in.contents.Site, Created: in.contents.Created, Volumes: in.contents.Volumes}
+	missing := map[int]*MissingVolume{}
+	for _, m := range in.contents.Members {
+		if m.Kind() != bundle.KindFile || im.m.store.Has(m.Digest) {
+			continue
+		}
+		if missing[m.Volume] == nil {
+			missing[m.Volume] = &MissingVolume{Volume: m.Volume}
+		}
+		missing[m.Volume].Files++
+		missing[m.Volume].Bytes += m.Size
+	}
+	for _, n := range slices.Sorted(maps.Keys(missing)) {
+		res.Missing = append(res.Missing, *missing[n])
+	}
+	if !res.Whole() {
+		return res, nil
+	}
+	for _, n := range in.contents.Needs {
+		if !im.m.store.Has(n.Digest) {
+			return nil, fmt.Errorf("%w: it counts on a file of %d bytes that is not here (%v); `oxbow store check --repair`, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", ErrGap, n.Size, n.Digest)
+		}
+	}
+	res.Published, res.Known = map[string]string{}, map[string]string{}
+	for _, s := range in.contents.Snapshots {
+		now, err := im.publish(ctx, in, s)
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: %w", s.Stream, err)
+		}
+		if now {
+			res.Published[s.Stream] = s.ID.String()
+		} else {
+			res.Known[s.Stream] = s.ID.String()
+		}
+	}
+	return res, im.m.store.Unexpect(in.id)
+}
+
+// publish makes a snapshot current; false: it came before.
+func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapshot) (bool, error) {
+	ctx, end, err := im.m.begin(ctx, s.Stream, func() {})
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	if im.keeps(s.Stream, s.ID) {
+		return false, nil
+	}
+	man := in.manifests[s.ID]
+	if err := im.vouched(man); err != nil {
+		return false, err
+	}
+	st, err := im.define(in, s)
+	if err != nil {
+		return false, err
+	}
+	if st.Imported != nil && man.Created.Before(st.Imported.Created) {
+		return false, fmt.Errorf("%w: it was made %s, and what came last %s", ErrOlder, man.Created.Format(time.RFC3339), st.Imported.Created.Format(time.RFC3339))
+	}
+	over := cache.Digest{}
+	if now, err := im.m.store.Current(s.Stream); err == nil {
+		over = now.ID
+	} else if !errors.Is(err, cache.ErrNoSnapshot) {
+		return false, err
+	}
+	if _, err := im.m.store.PublishOver(ctx, over, man); err != nil {
+		return false, err
+	}
+	return true, im.m.update(s.Stream, func(st *state) {
+		st.Imported = im.imported(in, s, man)
+		st.Accepted.Index = im.upstreamIndex(man)
+		st.Last = &Last{Time: im.m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
+	})
+}
+
+func (im *importing) imported(in *incoming, s bundle.Snapshot, man *cache.Manifest) *Imported {
+	rec := &Imported{Site: in.contents.Site, Snapshot: s.ID.String(), Created: man.Created, Bundle: in.id.String(),
+		Time: im.m.now().UTC().Truncate(time.Second), Signers: in.aside[bundle.SiteKeysPath(s.Stream)]}
+	for n := 1; in.aside[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
+		rec.Handovers = append(rec.Handovers, string(in.aside[bundle.HandoverPath(s.Stream, n)]))
+	}
+	return rec
+}
+
+// upstreamIndex returns the date that upstream's index of a snapshot gives itself; zero if that cannot be told. How old it is shows how
+// old the images are, however new the bundle is.
+func (im *importing) upstreamIndex(man *cache.Manifest) time.Time {
+	for _, e := range man.Entries {
+		if e.Kind != cache.KindUpstream {
+			continue
+		}
+		data, err := readEntry(im.m.store.Files(), e)
+		if err != nil {
+			continue
+		}
+		text, err := textOf(data)
+		if err != nil {
+			continue
+		}
+		if x, err := streams.ParseIndex(text); err == nil {
+			at, _ := streams.ParseTime(x.Updated)
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// define records what a stream is, if that is not known yet.
+func (im *importing) define(in *incoming, s bundle.Snapshot) (*state, error) {
+	st, err := readState(im.m.store.Files(), s.Stream)
+	if err == nil || !errors.Is(err, ErrNoStream) {
+		return st, err
+	}
+	var d Description
+	if err := json.Unmarshal(in.aside[bundle.StreamPath(s.Stream)], &d); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, bundle.StreamPath(s.Stream), err)
+	}
+	def := Stream{Name: s.Stream, Upstream: d.Upstream, Path: d.Path, Also: d.Also, Kind: d.Kind, Profile: d.Profile,
+		AllowUnsigned: d.Unsigned, Keyring: in.aside[bundle.UpstreamKeysPath(s.Stream)], Offline: true}
+	if err := im.m.Define(def); err != nil {
+		return nil, err
+	}
+	return readState(im.m.store.Files(), s.Stream)
+}
+
+// vouched refuses a snapshot of which something is not vouched for by the keyring that was given.
+func (im *importing) vouched(man *cache.Manifest) error {
+	if im.o.Keyring == nil {
+		return nil
+	}
+	c, err := TraceCustody(im.m.store.Files(), man, Stream{Name: man.Stream, Keyring: im.o.Keyring}, im.m.now())
+	if err != nil {
+		return err
+	}
+	if len(c.Faults) > 0 {
+		return fmt.Errorf("%w: %s", ErrVouched, c.Faults[0])
+	}
+	return nil
+}

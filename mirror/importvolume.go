@@ -1,0 +1,202 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"oxbow/cache"
+	"oxbow/mirror/bundle"
+	"oxbow/streams"
+)
+
+// volume takes in what a volume has.
+func (im *importing) volume(ctx context.Context, v Volume) error {
+	r, err := bundle.NewReader(v.Reader, im.trust, im.m.now())
+	if err != nil {
+		return err
+	}
+	in := im.in
+	if in == nil || in.id != r.Contents.ID() {
+		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}}
+		if err := im.admit(in); err != nil {
+			return err
+		}
+		if err := im.remember(r); err != nil {
+			return err
+		}
+		im.in = in
+	}
+	taken := Taken{Name: v.Name, Bundle: in.id.String(), Of: in.contents.Volumes}
+	im.commits = new(errgroup.Group)
+	im.commits.SetLimit(committing)
+	err = im.members(ctx, in, r, &taken)
+	if failed := im.commits.Wait(); err == nil {
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	if taken.Volume = r.Number(); im.o.Taken != nil {
+		im.o.Taken(taken)
+	}
+	return nil
+}
+
+// members takes in all that a volume has.
+func (im *importing) members(ctx context.Context, in *incoming, r *bundle.Reader, taken *Taken) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		member, data, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = im.member(ctx, in, r, member, data, taken)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// member takes in one member.
+func (im *importing) member(ctx context.Context, in *incoming, r *bundle.Reader, m bundle.Member, data io.Reader, taken *Taken) error {
+	switch m.Kind() {
+	case bundle.KindSnapshot:
+		return in.manifest(m, data)
+	case bundle.KindDocument:
+		return im.document(ctx, m, data)
+	case bundle.KindFile:
+		return im.file(ctx, r, m, data, taken)
+	case bundle.KindVolume:
+		return im.expect(in)
+	}
+	text, err := io.ReadAll(data)
+	if err != nil {
+		return err
+	}
+	in.aside[m.Path] = text
+	return nil
+}
+
+// manifest reads the manifest of a snapshot, once.
+func (in *incoming) manifest(m bundle.Member, data io.Reader) error {
+	if in.manifests[m.Content()] != nil {
+		return nil
+	}
+	text, err := bundle.Decompress(m, data, cache.MaxManifest)
+	if err != nil {
+		return err
+	}
+	man, err := cache.ParseManifest(text)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, m.Path, err)
+	}
+	if stream, _ := m.Stream(); man.Stream != stream {
+		return fmt.Errorf("%w: %s is one of stream %q", bundle.ErrDamaged, m.Path, man.Stream)
+	}
+	in.manifests[m.Content()] = man
+	return nil
+}
+
+func (im *importing) document(ctx context.Context, m bundle.Member, data io.Reader) error {
+	if im.m.store.Has(m.Content()) {
+		return nil
+	}
+	text, err := bundle.Decompress(m, data, streams.MaxDocument)
+	if err != nil {
+		return err
+	}
+	_, err = im.m.store.Put(ctx, text)
+	return err
+}
+
+// committing is how many files are made durable while the next is read.
+const committing = 2
+
+// file takes in a file, whose content the store proves while the next one is read. One that is here is passed over.
+func (im *importing) file(ctx context.Context, r *bundle.Reader, m bundle.Member, data io.Reader, taken *Taken) error {
+	if im.m.store.Has(m.Digest) {
+		r.Skip()
+		return nil
+	}
+	r.Proven()
+	in, err := im.m.store.Receive(ctx, cache.Want{SHA256: m.Digest, Size: m.Size}, data)
+	if errors.Is(err, cache.ErrExists) {
+		r.Skip()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	taken.Files++
+	taken.Bytes += m.Size
+	im.commits.Go(func() error {
+		defer in.Close()
+		_, err := in.Commit(ctx)
+		if errors.Is(err, cache.ErrCorrupt) {
+			return fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, m.Path, err)
+		}
+		return err
+	})
+	return nil
+}
+
+// expect has what comes of a bundle stay until the rest is there, once all its manifests were read.
+func (im *importing) expect(in *incoming) error {
+	for _, s := range in.contents.Snapshots {
+		if in.manifests[s.ID] == nil {
+			return fmt.Errorf("%w: it has no manifest of snapshot %v", bundle.ErrContents, s.ID)
+		}
+	}
+	if err := in.complete(); err != nil {
+		return err
+	}
+	var blobs []cache.Digest
+	for _, man := range in.manifests {
+		for _, e := range man.Entries {
+			blobs = append(blobs, e.Digest)
+		}
+	}
+	slices.SortFunc(blobs, cache.Digest.Compare)
+	return im.m.store.Expect(in.id, slices.Compact(blobs))
+}
+
+// complete refuses a bundle that does not bring what its snapshots name, nor says that it is there already, or that brings more.
+func (in *incoming) complete() error {
+	brings := map[cache.Digest]int64{}
+	for _, m := range in.contents.Members {
+		switch m.Kind() {
+		case bundle.KindFile:
+			brings[m.Digest] = m.Size
+		case bundle.KindDocument:
+			brings[m.Content()] = -1
+		}
+	}
+	for _, n := range in.contents.Needs {
+		brings[n.Digest] = n.Size
+	}
+	named := map[cache.Digest]bool{}
+	for _, man := range in.manifests {
+		for _, e := range man.Entries {
+			size, ok := brings[e.Digest]
+			if e.Kind == cache.KindKnown || !ok || size >= 0 && size != e.Size {
+				return fmt.Errorf("%w: it does not bring %s of stream %s (%v)", bundle.ErrContents, e.Path, man.Stream, e.Digest)
+			}
+			named[e.Digest] = true
+		}
+	}
+	for d := range brings {
+		if !named[d] {
+			return fmt.Errorf("%w: it brings %v, which no snapshot of it names", bundle.ErrContents, d)
+		}
+	}
+	return nil
+}
