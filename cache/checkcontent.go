@@ -89,11 +89,9 @@ func (c *checker) unread(ctx context.Context, p Problem, err error) error {
 	}
 	p.Kind, p.Remedy, p.Detail = DamagedBlob, remedyRepair, err.Error()
 	c.fault(p)
-	read := int64(0)
-	if e, ok := errors.AsType[*MismatchError](err); ok {
-		read = e.Size
+	if e, ok := errors.AsType[*MismatchError](err); ok { // it was read
+		c.count(e.Size)
 	}
-	c.count(read)
 	return nil
 }
 
