@@ -16,6 +16,22 @@ func (s *Store) Has(d Digest) bool {
 	return err == nil
 }
 
+// Holds is Has for who does not trust the disk: the file has to be there, in its size. A blob without is doubted, so that its content
+// can be taken in again.
+func (s *Store) Holds(d Digest) bool {
+	facts, err := s.blob(d)
+	if err != nil {
+		return false
+	}
+	if size, err := s.files.blobSize(d); err == nil && size == facts.Size {
+		return true
+	}
+	if err := s.Doubt(d); err != nil {
+		s.log.Error("the store fails", "store", s.dir, "reason", err)
+	}
+	return false
+}
+
 // blob is [index.blob], but for blobs that are being removed. So a lease that is taken before this is asked keeps what it finds.
 func (s *Store) blob(d Digest) (blobFacts, error) {
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"slices"
 
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
@@ -57,6 +58,9 @@ func (im *importing) trust(site *streams.Keyring) (*streams.Keyring, error) {
 			}
 			ring = append(ring, key...)
 		}
+	}
+	if given := im.o.TrustFingerprint; given != "" && !slices.ContainsFunc(site.Keys(), func(k streams.KeyInfo) bool { return k.Fingerprint == given }) {
+		return nil, fmt.Errorf("%w: it comes from %s (%s), not from the key that was given, %s", bundle.ErrForeign, site.Keys()[0].UserID, site.Keys()[0].Fingerprint, given)
 	}
 	if len(ring) == 0 {
 		return nil, fmt.Errorf("%w: no key is; %s", bundle.ErrForeign, howToTrust(site))

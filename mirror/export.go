@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -71,8 +72,8 @@ func (e *exporting) plan(ctx context.Context) (err error) {
 	e.files = map[cache.Digest]int64{}
 	c := &bundle.Contents{MadeBy: e.o.MadeBy, Site: e.key.Fingerprint(), Created: e.key.Created()} // no signature is older than its key
 	for _, s := range e.o.Snapshots {
-		if s.Created.After(c.Created) {
-			c.Created = s.Created
+		if since := e.since(s); since.After(c.Created) {
+			c.Created = since
 		}
 	}
 	c.Created = c.Created.UTC().Truncate(time.Second)
@@ -95,6 +96,14 @@ func (e *exporting) plan(ctx context.Context) (err error) {
 	}
 	e.res.Signed, err = e.key.Clearsign(c.Encode(), c.Created)
 	return err
+}
+
+// since returns since when the site has had a snapshot: when it was made here, or came.
+func (e *exporting) since(s cache.Snapshot) time.Time {
+	if st, err := readState(e.res.files, s.Stream); err == nil && st.Imported != nil && st.Imported.Snapshot == s.ID.String() {
+		return st.Imported.Time
+	}
+	return s.Created
 }
 
 // add adds a member that is in every volume.
@@ -190,11 +199,11 @@ func (e *exporting) aside(st *state, s cache.Snapshot) error {
 		before = []byte(st.Imported.Handovers[n-1])
 		e.add(bundle.HandoverPath(s.Stream, n), before)
 	}
-	h := Handover{Stream: s.Stream, Snapshot: s.ID, Site: e.key.Fingerprint(), Time: e.res.Contents.Created, MadeBy: e.o.MadeBy}
+	h := Handover{Stream: s.Stream, Snapshot: s.ID, Site: e.key.Fingerprint(), Time: e.since(s).UTC().Truncate(time.Second), MadeBy: e.o.MadeBy}
 	if before != nil {
 		h.Before = cache.Sum(before)
 	}
-	signed, err := e.key.Clearsign(h.encode(), h.Time)
+	signed, err := e.key.Clearsign(h.encode(), e.res.Contents.Created)
 	if err != nil {
 		return err
 	}
@@ -220,6 +229,9 @@ func (e *exporting) there(s cache.Snapshot) (since cache.Digest, blobs map[cache
 	since = e.o.Since[s.Stream]
 	if since.IsZero() {
 		return since, nil, nil
+	}
+	if since == s.ID {
+		return since, nil, errors.New("what the other side has, as --since says, is what the bundle would bring")
 	}
 	man, err := e.res.files.Manifest(s.Stream, since)
 	if err != nil {

@@ -56,7 +56,7 @@ func (m *Mirror) Have(madeBy string) ([]byte, error) {
 				return nil, err
 			}
 			for _, e := range man.Entries {
-				if e.Kind == cache.KindItem && m.store.Has(e.Digest) {
+				if e.Kind == cache.KindItem && m.store.Holds(e.Digest) {
 					h.Blobs[e.Digest] = true
 				}
 			}

@@ -96,6 +96,9 @@ var (
 // Errors are those of package bundle, ErrGap, ErrOlder, ErrVouched, and the store's. What came before the error is kept.
 func (m *Mirror) Import(ctx context.Context, volumes []Volume, o ImportOptions) ([]*BundleResult, error) {
 	results, err := m.importAll(ctx, volumes, o)
+	if ctx.Err() != nil {
+		return results, context.Cause(ctx)
+	}
 	for _, refused := range []error{bundle.ErrForeign, bundle.ErrDamaged, bundle.ErrContents, bundle.ErrNotBundle, ErrGap, ErrOlder, ErrVouched} {
 		if errors.Is(err, refused) {
 			return results, unverified{err}
@@ -112,26 +115,50 @@ func (u unverified) Unwrap() error { return u.error }
 // Is reports whether target is ErrVerification.
 func (unverified) Is(target error) bool { return target == ErrVerification }
 
+// A damagedVolumes names all volumes that are damaged.
+type damagedVolumes []error
+
+func (d damagedVolumes) Error() string {
+	return fmt.Sprintf("%v; carry it anew: what the others brought is kept", errors.Join(d...))
+}
+
+func (d damagedVolumes) Unwrap() []error { return d }
+
 func (m *Mirror) importAll(ctx context.Context, volumes []Volume, o ImportOptions) (results []*BundleResult, err error) {
 	im := &importing{m: m, o: o}
 	ordered, err := im.inOrder(volumes)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, m.store.Flush(context.WithoutCancel(ctx))) }() // what came is kept
 	for i, v := range ordered {
-		if err := im.volume(ctx, v.Volume); err != nil {
-			return results, fmt.Errorf("cannot import %s: %w", v.Name, err)
+		err := im.volume(ctx, v.Volume)
+		if err != nil {
+			err = fmt.Errorf("cannot import %s: %w", v.Name, err)
+		}
+		if errors.Is(err, bundle.ErrDamaged) && im.in != nil {
+			im.damaged = append(im.damaged, err)
+		} else if err != nil {
+			return results, im.beside(err)
 		}
 		if i+1 < len(ordered) && ordered[i+1].bundle == im.in.id {
 			continue // more of the same
 		}
 		res, err := im.finish(ctx, im.in)
 		if err != nil {
-			return results, fmt.Errorf("cannot publish bundle %.12s: %w", im.in.id, err)
+			return results, im.beside(fmt.Errorf("cannot publish bundle %.12s: %w", im.in.id, err))
 		}
 		results = append(results, res)
 	}
-	return results, nil
+	return results, im.beside(nil)
+}
+
+// beside returns an error together with that of the volumes that are damaged.
+func (im *importing) beside(err error) error {
+	if len(im.damaged) == 0 {
+		return err
+	}
+	return errors.Join(im.damaged, err)
 }
 
 // An orderedVolume is a volume of which it is known where it belongs, if it is not the only one.
@@ -158,7 +185,14 @@ func (im *importing) inOrder(volumes []Volume) ([]orderedVolume, error) {
 			_, err = seeker.Seek(0, io.SeekStart)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot import %s: %w", v.Name, err)
+			err = fmt.Errorf("cannot import %s: %w", v.Name, err)
+		}
+		if errors.Is(err, bundle.ErrDamaged) {
+			im.damaged = append(im.damaged, err)
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		ordered = append(ordered, orderedVolume{v, r.Contents.ID(), r.Contents.Created})
 	}
@@ -173,6 +207,8 @@ type importing struct {
 	m  *Mirror
 	o  ImportOptions
 	in *incoming // of the volume that was read last
+
+	damaged damagedVolumes
 
 	commits *errgroup.Group // of the files of a volume
 }

@@ -107,7 +107,7 @@ func (in *incoming) manifest(m bundle.Member, data io.Reader) error {
 }
 
 func (im *importing) document(ctx context.Context, m bundle.Member, data io.Reader) error {
-	if im.m.store.Has(m.Content()) {
+	if im.m.store.Holds(m.Content()) {
 		return nil
 	}
 	text, err := bundle.Decompress(m, data, streams.MaxDocument)
@@ -123,7 +123,7 @@ const committing = 2
 
 // file takes in a file, whose content the store proves while the next one is read. One that is here is passed over.
 func (im *importing) file(ctx context.Context, r *bundle.Reader, m bundle.Member, data io.Reader, taken *Taken) error {
-	if im.m.store.Has(m.Digest) {
+	if im.m.store.Holds(m.Digest) {
 		r.Skip()
 		return nil
 	}
@@ -141,8 +141,8 @@ func (im *importing) file(ctx context.Context, r *bundle.Reader, m bundle.Member
 	im.commits.Go(func() error {
 		defer in.Close()
 		_, err := in.Commit(ctx)
-		if errors.Is(err, cache.ErrCorrupt) {
-			return fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, m.Path, err)
+		if mismatch, ok := errors.AsType[*cache.MismatchError](err); ok {
+			return fmt.Errorf("%w: the bytes of %s have the %s %s", bundle.ErrDamaged, m.Path, mismatch.Sum, mismatch.Got)
 		}
 		return err
 	})

@@ -2,10 +2,12 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -100,6 +102,49 @@ func InspectBundle(ctx context.Context, volumes []Volume, o InspectOptions) (*In
 		}
 	}
 	return in.res, nil
+}
+
+// InspectBundles is InspectBundle for volumes of several bundles, the older bundle first. The volumes have to be files then. One that
+// begins like no bundle is a fault of the first.
+func InspectBundles(ctx context.Context, volumes []Volume, o InspectOptions) ([]*Inspection, error) {
+	if len(volumes) == 1 {
+		i, err := InspectBundle(ctx, volumes, o)
+		if err != nil {
+			return nil, err
+		}
+		return []*Inspection{i}, nil
+	}
+	trust := (&inspecting{o: o}).trust
+	byBundle := map[cache.Digest][]Volume{}
+	created := map[cache.Digest]time.Time{}
+	var odd []error
+	for _, v := range volumes {
+		r, err := bundle.NewReader(v.Reader, trust, time.Now())
+		if seeker, ok := v.Reader.(io.Seeker); ok && err == nil {
+			_, err = seeker.Seek(0, io.SeekStart)
+		}
+		if err != nil {
+			odd = append(odd, fmt.Errorf("cannot read %s: %w", v.Name, err))
+			continue
+		}
+		id := r.Contents.ID()
+		byBundle[id], created[id] = append(byBundle[id], v), r.Contents.Created
+	}
+	if len(byBundle) == 0 {
+		return nil, unverified{errors.Join(odd...)}
+	}
+	var all []*Inspection
+	for _, id := range slices.SortedFunc(maps.Keys(byBundle), func(a, b cache.Digest) int { return cmp.Or(created[a].Compare(created[b]), a.Compare(b)) }) {
+		i, err := InspectBundle(ctx, byBundle[id], o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, i)
+	}
+	for _, err := range odd {
+		all[0].Faults = append(all[0].Faults, err.Error())
+	}
+	return all, nil
 }
 
 // Missing returns the volumes that were not read.

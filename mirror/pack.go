@@ -62,7 +62,7 @@ func (e *exporting) split(files []bundle.Member) error {
 		n := slices.IndexFunc(free, func(left int64) bool { return need <= left })
 		if n < 0 {
 			if need > e.o.Split-fixed {
-				return fmt.Errorf("%w: --split is %d bytes, metadata takes %d of them, and a file has %d", errTooSmall, e.o.Split, fixed, f.Size)
+				return fmt.Errorf("%w: --split is %d bytes, and has to be %d at least: metadata takes %d, and a file (%.12s) has %d", errTooSmall, e.o.Split, fixed+need, fixed, f.Digest, f.Size)
 			}
 			n, free = len(free), append(free, e.o.Split-fixed)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -81,11 +82,45 @@ func volumesIn(arg string) ([]string, error) {
 	return names, nil
 }
 
-func volumesOf(files []*os.File) (volumes []mirror.Volume) {
+// volumesOf returns the files as volumes, of which reading ends with ctx.
+func volumesOf(ctx context.Context, files []*os.File) (volumes []mirror.Volume) {
 	for _, f := range files {
-		volumes = append(volumes, mirror.Volume{Name: f.Name(), Reader: f})
+		v := mirror.Volume{Name: f.Name(), Reader: f}
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			v.Reader = &waiting{ctx: ctx, r: f}
+		}
+		volumes = append(volumes, v)
 	}
 	return volumes
+}
+
+// A waiting reader reads from a pipe that may be quiet for ever, until ctx ends: what it then waits for is left behind.
+type waiting struct {
+	ctx context.Context
+	r   io.Reader
+	buf []byte
+}
+
+func (w *waiting) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	if len(w.buf) < len(p) {
+		w.buf = make([]byte, len(p))
+	}
+	buf, done := w.buf[:len(p)], make(chan result, 1)
+	go func() {
+		n, err := w.r.Read(buf)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, buf[:r.n]), r.err
+	case <-w.ctx.Done():
+		w.buf = nil // the one left behind has it
+		return 0, context.Cause(w.ctx)
+	}
 }
 
 func closeAll[C io.Closer](all []C) {

@@ -79,12 +79,15 @@ func bundleExport(c *cli.Context) error {
 		return err
 	}
 	defer files.Close()
+	if _, err := mirror.SiteKey(files); errors.Is(err, cache.ErrMiss) {
+		return &hinted{errors.New("the site has no key to sign a bundle with"), "a site that only imports has none: `oxbow key generate` makes one; one that is lost has to be put back"}
+	}
 	if err := w.resolve(files, c.Args().Slice(), c.String("since")); err != nil {
 		return err
 	}
 	e, err := w.planOn(c.Context, files)
 	if errors.Is(err, cache.ErrMiss) {
-		return &hinted{err, "a site that only imports has no key: `oxbow key generate` makes one"}
+		return &hinted{err, "`oxbow store check --repair` says what is lost, and fetches it again"}
 	}
 	if err != nil {
 		return err
@@ -119,8 +122,14 @@ func (v *exportView) print(w io.Writer) error {
 		}
 		printLine(w, "%s: snapshot %.12s%s", s.Stream, s.Snapshot, since)
 	}
-	return printLine(w, "%s bundle %.12s: %s, %s, %s; the other side has %s, %s; shared, and in it once: %s, %s", verb, v.Bundle,
-		counted(len(v.Volumes), "volume"), counted(v.Files, "file"), iec(v.Bytes), counted(v.Absent.Files, "file"), iec(v.Absent.Bytes), counted(v.Shared.Files, "file"), iec(v.Shared.Bytes))
+	text := fmt.Sprintf("%s bundle %.12s: %s, %s, %s", verb, v.Bundle, counted(len(v.Volumes), "volume"), counted(v.Files, "file"), iec(v.Bytes))
+	if a := v.Absent; a.Files > 0 {
+		text += fmt.Sprintf("; left out, since the other side has them: %s, %s", counted(a.Files, "file"), iec(a.Bytes))
+	}
+	if s := v.Shared; s.Files > 0 {
+		text += fmt.Sprintf("; several paths share %s, %s, which it has once", counted(s.Files, "file"), iec(s.Bytes))
+	}
+	return printLine(w, "%s", text)
 }
 
 // exportArgs reads the flags.

@@ -33,7 +33,11 @@ func bundleImport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &importBundleWork{Trust: fingerprintText(c.String("trust-fingerprint")), Keyring: keyring, JSON: c.Bool("json")}
+	trust, err := fingerprintFlag(c)
+	if err != nil {
+		return err
+	}
+	w := &importBundleWork{Trust: trust, Keyring: keyring, JSON: c.Bool("json")}
 	volumes, err := openVolumes(c.Args().Slice())
 	if err != nil {
 		return err
@@ -45,9 +49,14 @@ func bundleImport(c *cli.Context) error {
 	return perform(c, w, cache.Create)
 }
 
-// fingerprintText returns a fingerprint as keys have it, of what people copy: with spaces, in lower case, behind 0x.
-func fingerprintText(s string) string {
-	return strings.TrimPrefix(strings.ToUpper(strings.ReplaceAll(s, " ", "")), "0X")
+// fingerprintFlag returns --trust-fingerprint as keys have it, of what people copy: with spaces, in lower case, behind 0x.
+func fingerprintFlag(c *cli.Context) (string, error) {
+	given := c.String("trust-fingerprint")
+	s := strings.TrimPrefix(strings.ToUpper(strings.ReplaceAll(given, " ", "")), "0X")
+	if c.IsSet("trust-fingerprint") && (len(s) != 40 || strings.Trim(s, "0123456789ABCDEF") != "") {
+		return "", usagef(c, "--trust-fingerprint is %q; want all 40 hexadecimal digits, as `oxbow key show` prints them", given)
+	}
+	return s, nil
 }
 
 // An importBundleWork takes in volumes.
@@ -70,7 +79,7 @@ type importView struct {
 
 func (w *importBundleWork) do(ctx context.Context, o *owner, out *screen) error {
 	v := importView{Volumes: []mirror.Taken{}, Bundles: []*mirror.BundleResult{}}
-	volumes := volumesOf(w.files)
+	volumes := volumesOf(ctx, w.files)
 	for i, name := range w.Names {
 		volumes[i].Name = name
 	}
@@ -81,6 +90,9 @@ func (w *importBundleWork) do(ctx context.Context, o *owner, out *screen) error 
 		}
 	}})
 	v.Bundles = append(v.Bundles, results...)
+	for _, r := range results {
+		o.log.Info("bundle", "bundle", r.Bundle, "site", r.Site, "volumes", r.Volumes, "missing", len(r.Missing), "published", len(r.Published))
+	}
 	if w.JSON {
 		if failed := printJSON(out.stdout, v); failed != nil {
 			return failed

@@ -46,25 +46,41 @@ func inspectBundle(c *cli.Context, files bool) error {
 	if err != nil {
 		return err
 	}
-	o := mirror.InspectOptions{Files: files, TrustFingerprint: fingerprintText(c.String("trust-fingerprint")), Keyring: keyring}
+	trust, err := fingerprintFlag(c)
+	if err != nil {
+		return err
+	}
+	o := mirror.InspectOptions{Files: files, TrustFingerprint: trust, Keyring: keyring}
 	volumes, err := openVolumes(c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer closeAll(volumes)
-	i, err := mirror.InspectBundle(c.Context, volumesOf(volumes), o)
+	all, err := mirror.InspectBundles(c.Context, volumesOf(c.Context, volumes), o)
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		err = printJSON(c.App.Writer, i)
-	} else {
-		err = printInspection(c.App.Writer, i)
+		err = printJSON(c.App.Writer, all)
 	}
-	if err == nil && len(i.Faults) > 0 {
-		err = fmt.Errorf("%w: the bundle has %s", mirror.ErrVerification, counted(len(i.Faults), "fault"))
+	faults, missing := 0, 0
+	for _, i := range all {
+		faults, missing = faults+len(i.Faults), missing+len(i.Missing())
+		if !c.Bool("json") && err == nil {
+			err = printInspection(c.App.Writer, i)
+		}
 	}
-	return err
+	switch {
+	case err != nil:
+		return err
+	case faults > 0:
+		return fmt.Errorf("%w: %s", mirror.ErrVerification, counted(faults, "fault"))
+	case files && missing > 0:
+		return fmt.Errorf("%w: what was read is proven, and %s of the bundle was not there to be read", errPartial, counted(missing, "volume"))
+	case files && !c.Bool("json"):
+		return printLine(c.App.Writer, "proven, to the last byte: 0 faults")
+	}
+	return nil
 }
 
 // printInspection prints the custody chain, the first link first, and what was read.
@@ -74,7 +90,7 @@ func printInspection(w io.Writer, i *mirror.Inspection) error {
 	}
 	t := newTable(w)
 	t.row("bundle", i.Bundle)
-	t.row("made", fmt.Sprintf("%s by %s", stamp(i.Created), i.MadeBy))
+	t.row("made by", fmt.Sprintf("%s, of snapshots up to %s", i.MadeBy, stamp(i.Created)))
 	known := "the key that came with it: compare"
 	if i.Trusted {
 		known = "as asked for"
@@ -125,7 +141,7 @@ func printInspected(w io.Writer, s *mirror.InspectedStream) {
 		if !h.Proven {
 			by = "its key is not in the bundle"
 		}
-		t.row("handed over", fmt.Sprintf("%s by %s (%s), %s", stamp(h.Time), h.Site, by, h.MadeBy))
+		t.row("handed over", fmt.Sprintf("by %s (%s), which had it since %s, with %s", h.Site, by, stamp(h.Time), h.MadeBy))
 	}
 	_ = t.flush() // the next line has the error
 	for _, l := range s.Lists {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/mirror/bundle"
@@ -18,8 +20,8 @@ func volumeNames(e *mirror.Export, out string) ([]string, error) {
 	info, err := os.Stat(out)
 	if out == "-" || err != nil || !info.IsDir() {
 		switch {
-		case strings.HasSuffix(out, "/"):
-			return nil, fmt.Errorf("cannot write a bundle: %s is no directory", out)
+		case out != "-" && !strings.HasSuffix(out, volumeSuffix):
+			return nil, fmt.Errorf("cannot write a bundle: there is no directory %s, and a file's name has to end with %s", out, volumeSuffix)
 		case e.Contents.Volumes > 1:
 			return nil, fmt.Errorf("cannot write %d volumes to %s: --out has to be a directory", e.Contents.Volumes, out)
 		}
@@ -59,6 +61,23 @@ func beginVolume(name string, v *bundle.Volume, id cache.Digest) (*begunVolume, 
 	return b, nil
 }
 
+// end closes the file, and takes one away that is empty: a name without a byte says more than there is.
+func (b *begunVolume) end() {
+	if info, err := b.file.Stat(); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		os.Remove(b.file.Name())
+	}
+	b.file.Close()
+}
+
+// lacks returns how many of the volume's bytes are not there yet.
+func (b *begunVolume) lacks(size int64) int64 {
+	info, err := b.file.Stat()
+	if err != nil || b.from < 0 || !info.Mode().IsRegular() {
+		return 0
+	}
+	return max(size-info.Size(), 0)
+}
+
 // errOther: a file is not the beginning of the volume that is meant.
 var errOther = errors.New("it is something else than the bundle that is meant: remove it, or choose another --out")
 
@@ -69,6 +88,9 @@ func (b *begunVolume) goOn(v *bundle.Volume, id cache.Digest) error {
 		return err
 	}
 	whole, err := bundle.Whole(b.file, id)
+	if err == nil && whole == 0 && !begins(b.file) {
+		err = bundle.ErrNotBundle
+	}
 	if err != nil {
 		return fmt.Errorf("%w (%w)", errOther, err)
 	}
@@ -82,4 +104,24 @@ func (b *begunVolume) goOn(v *bundle.Volume, id cache.Digest) error {
 	}
 	_, err = b.file.Seek(v.Offset(b.from), io.SeekStart)
 	return err
+}
+
+// begins reports whether a file may be the beginning of a volume, of which not even the first member is whole.
+func begins(f *os.File) bool {
+	name := bundle.SitePath()
+	buf := make([]byte, len(name))
+	n, _ := f.ReadAt(buf, 0)
+	return strings.HasPrefix(name, string(buf[:n]))
+}
+
+// roomFor refuses to begin what a medium has no room for.
+func roomFor(dir string, need int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return nil // it shows
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < need {
+		return fmt.Errorf("cannot write a bundle: %s more are needed, and %s has %s free: make room, or carry it in parts by --split and several media", iec(need), dir, iec(free))
+	}
+	return nil
 }

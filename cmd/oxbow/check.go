@@ -110,6 +110,7 @@ func storeCheck(c *cli.Context) error {
 // A checkWork checks, and repairs if that is wanted; or it takes in contents that the command has found.
 type checkWork struct {
 	Deep, Repair, JSON bool
+	Quiet              bool // the command that asked gives the verdict
 	Part               cache.Part
 	Take               []content `json:",omitempty"` // of the files, in order; if any, there is no check
 	Left               int       `json:",omitempty"` // with Take: how many faults there are before
@@ -143,6 +144,9 @@ func (w *checkWork) do(ctx context.Context, o *owner, out *screen) error {
 		v.Repair = &repairView{append([]mirror.Mended{}, res.Mended...), append([]mirror.Left{}, res.Left...), viewProblems(res.Faults), append([]string{}, res.Reasons...)}
 	}
 	o.foundFaults(v.left())
+	if w.Quiet {
+		return printJSON(out.stdout, v)
+	}
 	if w.JSON {
 		err = printJSON(out.stdout, v)
 	} else {
@@ -207,7 +211,7 @@ func (v *checkView) verdict() error {
 	}
 	err := fmt.Errorf("the store has %s", counted(v.left(), "fault"))
 	if v.Repair != nil && len(v.Repair.Left) > 0 {
-		return &hinted{err, "`oxbow store check --repair --from DIR` takes what is left from a copy of the images"}
+		return &hinted{err, "`oxbow store check --repair --from DIR` takes what is left from a copy of the images, and `oxbow bundle import` from the bundle that brought it"}
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -106,9 +107,10 @@ func (w *exportWork) write(c *cli.Context, e *mirror.Export, v *exportView, out 
 	var volumes []*begunVolume
 	defer func() {
 		for _, b := range volumes {
-			b.file.Close()
+			b.end()
 		}
 	}()
+	need := int64(0)
 	for i, name := range names {
 		b, err := beginVolume(name, e.Volume(i+1), e.Contents.ID())
 		if err != nil {
@@ -116,6 +118,12 @@ func (w *exportWork) write(c *cli.Context, e *mirror.Export, v *exportView, out 
 		}
 		volumes = append(volumes, b)
 		v.Volumes[i].File = name
+		need += b.lacks(v.Volumes[i].Bytes)
+	}
+	if out != "-" {
+		if err := roomFor(filepath.Dir(names[0]), need); err != nil {
+			return err
+		}
 	}
 	for i, b := range volumes {
 		if b.from < 0 {

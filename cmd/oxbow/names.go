@@ -47,7 +47,7 @@ func streamNames(f *cache.Files, wanted []string) ([]string, error) {
 	}
 	if len(wanted) == 0 {
 		if len(all) == 0 && unreadable == nil {
-			return nil, &hinted{errors.New("the store has no stream"), "`oxbow mirror sync URL` defines one"}
+			return nil, &hinted{errors.New("the store has no stream"), "`oxbow mirror sync URL` defines one, and `oxbow bundle import` brings one"}
 		}
 		return names, unreadable
 	}

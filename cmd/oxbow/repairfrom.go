@@ -33,7 +33,7 @@ func repairFrom(c *cli.Context, w *checkWork, dir string) error {
 		return fmt.Errorf("cannot repair from %s: it is not a directory", dir)
 	}
 	inJSON := w.JSON
-	w.JSON = true
+	w.JSON, w.Quiet = true, true
 	var v checkView
 	err := performFor(c, w, cache.Open, &v)
 	if v.Repair == nil {

@@ -103,7 +103,7 @@ func nothingToServe(p place, err error) error {
 	switch {
 	case !errors.Is(err, cache.ErrNoStore):
 	case p.offline:
-		return &hinted{err, "an offline server has only what a store has: the first start has to be without --offline"}
+		return &hinted{err, "an offline server has only what a store has: `oxbow bundle import` brings that to a site which sees no upstream, and the first start without --offline to another"}
 	case p.site.File != "":
 		return &hinted{err, "the configuration names no stream; all of images.maas.io is `streams: [{name: stable, upstream: https://images.maas.io/ephemeral-v3/stable, sync: {every: 1h}}]`"}
 	}

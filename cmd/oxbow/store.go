@@ -25,7 +25,7 @@ func openFiles(c *cli.Context) (*cache.Files, error) {
 // noStore says in one line what to do where there is no store.
 func noStore(dir string, err error) error {
 	if errors.Is(err, cache.ErrNoStore) {
-		return fmt.Errorf("%w in %s: `oxbow mirror sync URL` makes one, and --store names another", cache.ErrNoStore, dir)
+		return fmt.Errorf("%w in %s: `oxbow mirror sync URL` or `oxbow bundle import` makes one, and --store names another", cache.ErrNoStore, dir)
 	}
 	return err
 }
