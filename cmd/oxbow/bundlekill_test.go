@@ -175,7 +175,7 @@ func TestBundleOnFullDisk(t *testing.T) {
 		}
 	}
 	export := []string{"bundle", "export", "--out", c.media, "--split", "5MB"}
-	full("no space left", export...)
+	full("make room", export...)
 	if err := unix.Mount("tmpfs", c.media, "tmpfs", unix.MS_REMOUNT, "size=100M"); err != nil {
 		t.Fatal(err)
 	}
