@@ -20,7 +20,7 @@ func (s *Store) settle(ctx context.Context) error {
 		return err
 	}
 	if !whole {
-		if err := s.fill(ctx, s.index, nil); err != nil {
+		if err := s.learnBlobs(ctx, s.index, nil); err != nil {
 			return fmt.Errorf("cannot make the index from the files: %w", err)
 		}
 	}
@@ -65,7 +65,7 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		if err := s.disk.SyncFS(); err != nil {
 			return err
 		}
-		if err := s.fill(ctx, new, prove); err != nil {
+		if err := s.learnBlobs(ctx, new, prove); err != nil {
 			return err
 		}
 		if err := s.shelve(ctx, new); err != nil {
@@ -98,12 +98,12 @@ func (s *Store) removeDamaged(blobs []Digest) error {
 	return nil
 }
 
-// fill makes the blobs known that manifests name and that are in the store,
+// learnBlobs makes the blobs known that manifests name and that are in the store,
 // and marks x as whole. Others are believed only if there is a prove that proves them: who
 // opens a store does not wait for that, and who asks for their content later
 // has them proven then. Blobs that manifests only know are pulled, and were
 // used last when the account says, or else when they were written.
-func (s *Store) fill(ctx context.Context, x *index, prove func(Digest) (facts blobFacts, sound bool, err error)) error {
+func (s *Store) learnBlobs(ctx context.Context, x *index, prove func(Digest) (facts blobFacts, sound bool, err error)) error {
 	named, asked, err := s.named(ctx, x)
 	if err != nil {
 		return err
