@@ -26,15 +26,15 @@ const (
 
 // A Problem is one finding of a check.
 type Problem struct {
-	Kind     ProblemKind
-	Digest   Digest // the blob; zero if it is about none
-	File     string // the file in the store, relative to its directory; "" if it is about none
-	Stream   string // the stream that it hurts; "" if none
-	Snapshot Digest // the newest snapshot that it hurts; zero if none
-	Path     string // the path in that snapshot that cannot be served
-	Others   int    // further entries of kept snapshots that it hurts
-	Detail   string // the facts
-	Remedy   string // what to do
+	Kind     ProblemKind `json:"kind"`
+	Digest   Digest      `json:"digest,omitzero"`   // the blob; zero if it is about none
+	File     string      `json:"file,omitempty"`    // the file in the store, relative to its directory; "" if it is about none
+	Stream   string      `json:"stream,omitempty"`  // the stream that it hurts; "" if none
+	Snapshot Digest      `json:"snapshot,omitzero"` // the newest snapshot that it hurts; zero if none
+	Path     string      `json:"path,omitempty"`    // the path in that snapshot that cannot be served
+	Others   int         `json:"others,omitempty"`  // further entries of kept snapshots that it hurts
+	Detail   string      `json:"detail,omitempty"`  // the facts
+	Remedy   string      `json:"remedy,omitempty"`  // what to do
 }
 
 func (p Problem) String() string {
