@@ -250,6 +250,25 @@ func (s *Store) openUnknown(d Digest) (*os.File, error) {
 	return f, err
 }
 
+// prove reads the blob d and returns what is to be known of it; ErrMiss if it
+// is not there, ErrCorrupt if its content is another.
+func (s *Store) prove(ctx context.Context, d Digest) (blobFacts, error) {
+	f, err := s.files.Blob(d)
+	if err != nil {
+		return blobFacts{}, err
+	}
+	defer f.Close()
+	want := Want{Size: -1, SHA256: d}
+	h := newSums(want)
+	if err := s.hash(ctx, h, f); err != nil {
+		return blobFacts{}, fmt.Errorf("cannot read blob %v: %w", d, err)
+	}
+	if err := h.check(want); err != nil {
+		return blobFacts{}, err
+	}
+	return blobFacts{Size: h.n, XXH64: h.xxh64.Sum64(), Proven: s.opts.Now()}, nil
+}
+
 // hash reads all of r into h, which does not fail.
 func (s *Store) hash(ctx context.Context, h io.Writer, r io.Reader) error {
 	buf := s.buffers.Get().(*[]byte)
