@@ -51,7 +51,7 @@ func (s *Store) put(ctx context.Context, w Want, data []byte) error {
 		return err
 	}
 	defer in.Close()
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		return err
 	}
 	_, err = in.Commit(ctx)
@@ -59,7 +59,7 @@ func (s *Store) put(ctx context.Context, w Want, data []byte) error {
 		if err := in.Reset(); err != nil {
 			return err
 		}
-		if err := in.fill(data); err != nil {
+		if err := in.writeMissing(data); err != nil {
 			return err
 		}
 		_, err = in.Commit(ctx)
@@ -67,7 +67,8 @@ func (s *Store) put(ctx context.Context, w Want, data []byte) error {
 	return err
 }
 
-func (in *Ingest) fill(data []byte) error {
+// writeMissing writes what is not there yet, from all of the content.
+func (in *Ingest) writeMissing(data []byte) error {
 	for _, e := range in.Missing() {
 		if _, err := in.WriteAt(data[e.Off:e.end()], e.Off); err != nil {
 			return err
