@@ -67,7 +67,7 @@ func (s *Store) put(ctx context.Context, w Want, data []byte) error {
 		return err
 	}
 	defer in.Close()
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		return err
 	}
 	_, err = in.Commit(ctx)
@@ -75,7 +75,7 @@ func (s *Store) put(ctx context.Context, w Want, data []byte) error {
 		if err := in.Reset(); err != nil {
 			return err
 		}
-		if err := in.fill(data); err != nil {
+		if err := in.writeMissing(data); err != nil {
 			return err
 		}
 		_, err = in.Commit(ctx)
@@ -83,7 +83,8 @@ func (s *Store) put(ctx context.Context, w Want, data []byte) error {
 	return err
 }
 
-func (in *Ingest) fill(data []byte) error {
+// writeMissing writes what is not there yet, from all of the content.
+func (in *Ingest) writeMissing(data []byte) error {
 	for _, e := range in.Missing() {
 		if _, err := in.WriteAt(data[e.Off:e.end()], e.Off); err != nil {
 			return err
@@ -264,6 +265,25 @@ func (s *Store) openUnknown(d Digest) (*os.File, error) {
 		return nil, nil
 	}
 	return f, err
+}
+
+// prove reads the blob d and returns what is to be known of it; ErrMiss if it
+// is not there, ErrCorrupt if its content is another.
+func (s *Store) prove(ctx context.Context, d Digest) (blobFacts, error) {
+	f, err := s.files.Blob(d)
+	if err != nil {
+		return blobFacts{}, err
+	}
+	defer f.Close()
+	want := Want{Size: -1, SHA256: d}
+	h := newSums(want)
+	if err := s.hash(ctx, h, f); err != nil {
+		return blobFacts{}, fmt.Errorf("cannot read blob %v: %w", d, err)
+	}
+	if err := h.check(want); err != nil {
+		return blobFacts{}, err
+	}
+	return blobFacts{Size: h.n, XXH64: h.xxh64.Sum64(), Proven: s.opts.Now()}, nil
 }
 
 // hash reads all of r into h, which does not fail.

@@ -24,6 +24,22 @@ func ParseDigest(s string) (d Digest, err error) {
 // String returns d as 64 lower-case hexadecimal digits.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
+// MarshalText returns what [Digest.String] does, and nothing for the zero Digest.
+func (d Digest) MarshalText() ([]byte, error) {
+	if d.IsZero() {
+		return nil, nil
+	}
+	return []byte(d.String()), nil
+}
+
+// UnmarshalText accepts only what [Digest.MarshalText] returns.
+func (d *Digest) UnmarshalText(text []byte) (err error) {
+	if *d = (Digest{}); len(text) > 0 {
+		*d, err = ParseDigest(string(text))
+	}
+	return err
+}
+
 // Compare orders digests by their bytes, as their texts are ordered: -1, 0 or 1.
 func (d Digest) Compare(other Digest) int { return bytes.Compare(d[:], other[:]) }
 

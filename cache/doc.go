@@ -13,7 +13,7 @@
 //	snapshots/STREAM/ID       manifests
 //	current/STREAM            the IDs of the kept snapshots, the current one first
 //	pins/ID                   snapshots to keep
-//	bundles/ID                what a bundle brings that is not here as a whole yet
+//	bundles/ID                what a bundle or a tree brings that is not here as a whole yet
 //	ingest/                   bytes that are not proven yet, and files that are not whole yet
 //	keys/                     private keys, and keys/trusted/ public ones
 //	index/                    Badger

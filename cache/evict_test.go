@@ -220,7 +220,7 @@ func (s *Store) fetch(t *testing.T, data []byte) (brought bool, err error) {
 		return false, err
 	}
 	defer in.Close()
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		return false, err
 	}
 	if _, err := in.Commit(t.Context()); err != nil {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
 
-// expectedAge is how long blobs are kept that came for snapshots which did not: volumes of a bundle may be carried over weeks.
+// expectedAge is how long blobs are kept that came for snapshots which did not: volumes of a bundle may be carried over weeks, and a
+// tree be copied bit by bit.
 const expectedAge = 60 * 24 * time.Hour
 
 func expectedName(id Digest) string { return path.Join(bundlesDir, id.String()) }
@@ -27,7 +29,7 @@ func (s *Store) Expect(id Digest, blobs []Digest) error {
 		err = s.disk.WriteFile(expectedName(id), text.Bytes(), 0o644)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot note what bundle %v brings: %w", id, s.full(err))
+		return fmt.Errorf("cannot note what %v brings: %w", id, s.full(err))
 	}
 	return nil
 }
@@ -38,16 +40,23 @@ func (s *Store) Unexpect(id Digest) error {
 		return nil
 	}
 	if err := s.disk.Remove(expectedName(id)); err != nil {
-		return fmt.Errorf("cannot forget bundle %v: %w", id, err)
+		return fmt.Errorf("cannot forget what %v brings: %w", id, err)
 	}
 	return nil
 }
 
-// keepExpected adds to k what is expected. Notes that are too old to count are left out, and so swept.
-func (s *Store) keepExpected(k *keepers) error {
+// An expectation is a file that [Store.Expect] wrote.
+type expectation struct {
+	id    Digest
+	size  int64     // in bytes
+	since time.Time // when it was written last
+}
+
+// expectations returns what is expected, be it too old to count or not.
+func (s *Store) expectations() (all []expectation, err error) {
 	list, err := s.files.readDir(bundlesDir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, e := range list {
 		if !isDigest(e) {
@@ -55,15 +64,34 @@ func (s *Store) keepExpected(k *keepers) error {
 		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
-			continue
+			continue // Unexpect came meanwhile
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if s.opts.Now().Sub(info.ModTime()) > expectedAge {
+		id, _ := ParseDigest(e.Name())
+		all = append(all, expectation{id, info.Size(), info.ModTime()})
+	}
+	return all, nil
+}
+
+// inVain reports whether nothing came for so long that nobody waits for the rest.
+func (s *Store) inVain(e expectation) bool { return s.opts.Now().Sub(e.since) > expectedAge }
+
+// keepExpected adds to k the blobs that are expected, but for those in vain.
+func (s *Store) keepExpected(k *keepers) error {
+	all, err := s.expectations()
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if s.inVain(e) {
 			continue
 		}
-		text, err := s.root.ReadFile(path.Join(bundlesDir, e.Name()))
+		text, err := s.root.ReadFile(expectedName(e.id))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // Unexpect came meanwhile
+		}
 		if err != nil {
 			return err
 		}
@@ -76,19 +104,33 @@ func (s *Store) keepExpected(k *keepers) error {
 	return nil
 }
 
-// sweepExpected plans to remove the notes of bundles of which nothing came for long.
+// sweepExpected plans to remove what is expected in vain.
 func (s *Store) sweepExpected(plan *SweepPlan) error {
-	list, err := s.files.readDir(bundlesDir)
+	all, err := s.expectations()
 	if err != nil {
 		return err
 	}
-	for _, e := range list {
-		info, err := e.Info()
-		if err != nil || !isDigest(e) || s.opts.Now().Sub(info.ModTime()) <= expectedAge {
-			continue
+	for _, e := range all {
+		if s.inVain(e) {
+			plan.Items = append(plan.Items, SweepItem{Kind: SweepBundle, Digest: e.id, Size: e.size, Why: "nothing of it came since " + e.since.UTC().Format(time.RFC3339)})
 		}
-		d, _ := ParseDigest(e.Name())
-		plan.Items = append(plan.Items, SweepItem{Kind: SweepBundle, Digest: d, Size: info.Size(), Why: "nothing of it came since " + info.ModTime().UTC().Format(time.RFC3339)})
 	}
+	return nil
+}
+
+// sweepExpectation ends an expectation, unless it was written anew since the plan.
+func (s *Store) sweepExpectation(i SweepItem, r *SweepResult) error {
+	all, err := s.expectations()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(all, func(e expectation) bool { return e.id == i.Digest && s.inVain(e) }) {
+		r.Spared++
+		return nil
+	}
+	if err := s.Unexpect(i.Digest); err != nil {
+		return err
+	}
+	r.removed(i)
 	return nil
 }

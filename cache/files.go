@@ -1,11 +1,13 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -123,4 +125,36 @@ func (f *Files) Prove(d Digest, w Want) error {
 		return fmt.Errorf("cannot read blob %v in store %s: %w", d, f.dir, err)
 	}
 	return h.check(w)
+}
+
+// eachBlob calls visit with every file that is named like a blob, in the order
+// of their digests.
+func (f *Files) eachBlob(ctx context.Context, visit func(d Digest, size int64) error) error {
+	for i := range 256 {
+		dir := fmt.Sprintf("%s/%02x", blobsDir, i)
+		list, err := f.readDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			if !isDigest(e) || e.Name()[:2] != path.Base(dir) {
+				continue
+			}
+			d, _ := ParseDigest(e.Name())
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // swept meanwhile
+			}
+			if err == nil {
+				err = visit(d, info.Size())
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -49,7 +49,7 @@ func fullSteps(pinned Digest, expired map[Digest]string) []fullStep {
 				return errIfNot(err, ErrExists)
 			}
 			defer in.Close()
-			if err := in.fill(content(4, 100<<10)); err != nil {
+			if err := in.writeMissing(content(4, 100<<10)); err != nil {
 				return err
 			}
 			_, err = in.Commit(t.Context())

@@ -157,7 +157,7 @@ func TestWriteAtRefuses(t *testing.T) {
 	if diff := cmp.Diff([]Extent{{0, 100}, {200, 800}}, in.Missing()); diff != "" {
 		t.Error(diff)
 	}
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := in.Commit(t.Context()); err != nil {
@@ -225,7 +225,7 @@ func TestCommitProvesEverySum(t *testing.T) {
 			if _, err := in.WriteAt(good, 0); !errors.Is(err, errDropped) {
 				t.Errorf("write after mismatch: got %v", err)
 			}
-			if err := errors.Join(in.Reset(), in.fill(good)); err != nil {
+			if err := errors.Join(in.Reset(), in.writeMissing(good)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := in.Commit(t.Context()); (err == nil) != test.fits {
@@ -310,7 +310,7 @@ func TestContentThatIsThereIsNotTakenInAgain(t *testing.T) {
 		data := content(12, size)
 		sum := md5.Sum(data)
 		in := begin(t, s, Want{Size: int64(size), MD5: sum[:]})
-		if err := in.fill(data); err != nil {
+		if err := in.writeMissing(data); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := in.Commit(t.Context()); err != nil {
@@ -393,7 +393,7 @@ func TestTheSecondOfTwoWaitsForTheFirst(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if err := third.fill(data); err != nil {
+		if err := third.writeMissing(data); err != nil {
 			t.Error(err)
 		}
 		if _, err := third.Commit(t.Context()); err != nil {

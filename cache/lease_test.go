@@ -31,7 +31,7 @@ func TestALeaseCoversUntilItsRelease(t *testing.T) {
 	if !s.leased(Sum(data)) {
 		t.Error("what is being taken in may be swept")
 	}
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := in.Commit(t.Context()); err != nil {

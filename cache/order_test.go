@@ -114,7 +114,7 @@ func TestNothingBecomesKnownByAFailedStep(t *testing.T) {
 				data := content(32, size)
 				reached = failAt(s, steps, errDisk)
 				in := begin(t, s, wantOf(data))
-				if err := in.fill(data); err != nil {
+				if err := in.writeMissing(data); err != nil {
 					t.Fatal(err)
 				}
 				_, err := in.Commit(t.Context())
@@ -162,7 +162,7 @@ func TestAFailedSyncDropsAllThatItCovers(t *testing.T) {
 	data := func(i int) []byte { return content(uint64(40+i), 100) }
 	ingest(t, s, data(0))
 	writing := begin(t, s, wantOf(data(1)))
-	if err := writing.fill(data(1)); err != nil {
+	if err := writing.writeMissing(data(1)); err != nil {
 		t.Fatal(err)
 	}
 	failing := true

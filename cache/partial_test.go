@@ -196,7 +196,7 @@ func TestARecordIsNotBelieved(t *testing.T) {
 			if diff := cmp.Diff(test.missing, in.Missing()); diff != "" {
 				t.Error(diff)
 			}
-			if err := in.fill(data); err != nil {
+			if err := in.writeMissing(data); err != nil {
 				t.Fatal(err)
 			}
 			_, err := in.Commit(t.Context())
@@ -204,7 +204,7 @@ func TestARecordIsNotBelieved(t *testing.T) {
 				t.Errorf("commit: %v", err)
 			}
 			if test.corrupt {
-				if err := errors.Join(in.Reset(), in.fill(data)); err != nil {
+				if err := errors.Join(in.Reset(), in.writeMissing(data)); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := in.Commit(t.Context()); err != nil {

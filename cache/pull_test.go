@@ -49,7 +49,7 @@ func pull(t *testing.T, s *Store, data []byte) Digest {
 // finish writes what an ingest lacks, and commits it.
 func finish(t *testing.T, s *Store, in *Ingest, data []byte) {
 	t.Helper()
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := in.Commit(t.Context()); err != nil {
@@ -380,7 +380,7 @@ func TestPulledOnlyOnce(t *testing.T) {
 	s, _ := pullStore(t, 1)
 	data := content(303, 100)
 	in := beginPull(t, s, wantOf(data))
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		t.Fatal(err)
 	}
 	sum := md5.Sum(data)

@@ -164,7 +164,7 @@ func TestADiskThatFillsUpKeepsThePartialAndGivesUpTheBallast(t *testing.T) {
 	if m := in.Missing(); len(m) != 1 || m[0] != (Extent{2 << 20, 6 << 20}) {
 		t.Errorf("missing %v", m)
 	}
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := in.Commit(t.Context()); err != nil {
@@ -181,7 +181,7 @@ func TestTheIndexIsNotWrittenOnAFullDisk(t *testing.T) {
 	ingest(t, s, staged)
 	large := content(73, smallSize)
 	in := begin(t, s, wantOf(large))
-	if err := in.fill(large); err != nil {
+	if err := in.writeMissing(large); err != nil {
 		t.Fatal(err)
 	}
 	others := fillDisk(t, s, indexRoom-1<<20)

@@ -209,7 +209,7 @@ func begin(t *testing.T, s *Store, w Want) *Ingest {
 func ingest(t *testing.T, s *Store, data []byte) Digest {
 	t.Helper()
 	in := begin(t, s, wantOf(data))
-	if err := in.fill(data); err != nil {
+	if err := in.writeMissing(data); err != nil {
 		t.Fatal(err)
 	}
 	b, err := in.Commit(t.Context())

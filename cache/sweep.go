@@ -292,9 +292,7 @@ func (p *SweepPlan) execute(ctx context.Context, r *SweepResult) error {
 		case SweepPartial:
 			err = p.s.sweepPartial(i, r)
 		case SweepBundle:
-			if err = p.s.Unexpect(i.Digest); err == nil {
-				r.removed(i)
-			}
+			err = p.s.sweepExpectation(i, r)
 		}
 		if err != nil {
 			return err

@@ -226,7 +226,7 @@ func TestMirrorDrop(t *testing.T) {
 	}
 	s.upstream.SetFault(nil)
 
-	plan, err := s.m.DropPlan(t.Context(), stable)
+	plan, err := s.m.PlanDrop(t.Context(), stable)
 	if err != nil || plan.Snapshots != 1 || plan.Files < 10 || plan.Bytes < 1000 {
 		t.Errorf("plan: %+v, %v", plan, err)
 	}

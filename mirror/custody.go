@@ -213,8 +213,11 @@ func (tr *tracing) covers(v *streams.Version, items []*streams.Item) bool {
 
 // fits reports whether the content of an entry is what an item says. Without a SHA-256 of upstream's the file itself tells.
 func (tr *tracing) fits(it *streams.Item, e cache.Entry) bool {
-	if it.SHA256 != nil || it.Size != e.Size {
-		return it.Size == e.Size && bytes.Equal(it.SHA256, e.Digest[:])
+	switch {
+	case it.Size != e.Size:
+		return false
+	case it.SHA256 != nil:
+		return bytes.Equal(it.SHA256, e.Digest[:])
 	}
 	key := e.Digest.String() + " " + contentKey(it)
 	fits, known := tr.fitting[key]

@@ -21,6 +21,18 @@
 // STORE/schedule.json, for reading commands and the next process; lost, every stream
 // with a schedule is due.
 //
+// What was published can be taken back ([Mirror.Rollback]): the content of an older
+// snapshot is published anew, and the stream held until [Mirror.Resume], so that no sync
+// undoes that. What is damaged or lost in the store, [Mirror.Repair] fetches again from
+// upstream, by the path under which a snapshot names it, and proves.
+//
+// Snapshots cross an air gap as bundles, which package bundle defines. [PlanExport] says
+// what one brings, [Mirror.Import] takes volumes in, in any order, and publishes what is
+// whole and continues what is here, [InspectBundle] says what a bundle has, and
+// [Mirror.Have] what the next one can do without. Whose bundles count, the operator says
+// ([Mirror.TrustKeys]). A stream that came by bundles keeps the documents and signatures
+// of the site that made them, and a list of handovers from there to here.
+//
 // A plain tree, as sstream-mirror makes it, can stand in for the upstreams of one sync ([Tree]), and what is published can be
 // written as one for other web servers ([ExportTree]).
 //

@@ -16,9 +16,9 @@ type Dropped struct {
 	Pinned    []string `json:"pinned,omitempty"` // snapshots that keep the stream from being dropped
 }
 
-// DropPlan says what Drop would do, and whether it is refused because of the
+// PlanDrop says what Drop would do, and whether it is refused because of the
 // configuration.
-func (m *Mirror) DropPlan(ctx context.Context, name string) (*Dropped, error) {
+func (m *Mirror) PlanDrop(ctx context.Context, name string) (*Dropped, error) {
 	names, err := m.store.Files().Streams()
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (m *Mirror) Drop(ctx context.Context, name string) (*Dropped, error) {
 		return nil, err
 	}
 	defer end()
-	d, err := m.DropPlan(ctx, name)
+	d, err := m.PlanDrop(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +83,8 @@ type DroppedProduct struct {
 // ErrNoProduct: a stream publishes no product of that name.
 var ErrNoProduct = errors.New("no such product is published")
 
-// DropProductPlan says what DropProduct would have go.
-func (m *Mirror) DropProductPlan(_ context.Context, name, product string) (*DroppedProduct, error) {
+// PlanDropProduct says what DropProduct would have go.
+func (m *Mirror) PlanDropProduct(_ context.Context, name, product string) (*DroppedProduct, error) {
 	st, err := readState(m.store.Files(), name)
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (m *Mirror) DropProductPlan(_ context.Context, name, product string) (*Drop
 // DropProduct has the next publication of a stream do without a product that upstream no longer has, which would stay for good
 // otherwise. One that upstream has is not dropped: the sync warns of that.
 func (m *Mirror) DropProduct(ctx context.Context, name, product string) (*DroppedProduct, error) {
-	d, err := m.DropProductPlan(ctx, name, product)
+	d, err := m.PlanDropProduct(ctx, name, product)
 	if err != nil {
 		return nil, err
 	}

@@ -25,11 +25,11 @@ func (r *Repaired) OK() bool { return len(r.Left) == 0 && len(r.Faults) == 0 }
 
 // A Mended is a blob that is whole again.
 type Mended struct {
-	Digest string `json:"digest"`
-	Size   int64  `json:"size"`
-	Stream string `json:"stream"`
-	Path   string `json:"path"`
-	How    string `json:"how"`
+	Digest cache.Digest `json:"digest"`
+	Size   int64        `json:"size"`
+	Stream string       `json:"stream"`
+	Path   string       `json:"path"`
+	How    string       `json:"how"`
 }
 
 func (m Mended) String() string {
@@ -38,20 +38,20 @@ func (m Mended) String() string {
 
 // A Left is a blob that snapshots name and that could not be had again.
 type Left struct {
-	Digest string `json:"digest"`
-	Size   int64  `json:"size"`
-	Reason string `json:"reason"`
-	Hurts  []Hurt `json:"hurts"`
+	Digest cache.Digest `json:"digest"`
+	Size   int64        `json:"size"`
+	Reason string       `json:"reason"`
+	Hurts  []Hurt       `json:"hurts"`
 }
 
 // A Hurt is what a kept snapshot lacks.
 type Hurt struct {
-	Stream   string `json:"stream"`
-	Snapshot string `json:"snapshot"`
-	Current  bool   `json:"current"`
-	Path     string `json:"path"`
-	Product  string `json:"product,omitempty"` // none for a document
-	Version  string `json:"version,omitempty"`
+	Stream   string       `json:"stream"`
+	Snapshot cache.Digest `json:"snapshot"`
+	Current  bool         `json:"current"`
+	Path     string       `json:"path"`
+	Product  string       `json:"product,omitempty"` // none for a document
+	Version  string       `json:"version,omitempty"`
 }
 
 func (h Hurt) String() string {
@@ -235,7 +235,7 @@ func (r *repair) fetch(ctx context.Context, d cache.Digest, by []namer) (how str
 var errOurs = errors.New("upstream does not have it, since this site made it, or upstream had it long ago")
 
 func (r *repair) mended(d cache.Digest, at namer, how string) {
-	done := Mended{Digest: d.String(), Size: at.Size, Stream: at.stream, Path: at.Path, How: how}
+	done := Mended{Digest: d, Size: at.Size, Stream: at.stream, Path: at.Path, How: how}
 	r.res.Mended = append(r.res.Mended, done)
 	if r.o.Mended != nil {
 		r.o.Mended(done)
@@ -274,13 +274,13 @@ func (r *repair) list(reasons map[cache.Digest]error) error {
 	}
 	products := map[cache.Digest]map[string]versionID{} // by snapshot and path
 	for _, d := range sortedDigests(named) {
-		left := Left{Digest: d.String(), Size: named[d][0].Size, Reason: oneLine(reasons[d].Error())}
+		left := Left{Digest: d, Size: named[d][0].Size, Reason: oneLine(reasons[d].Error())}
 		for _, n := range named[d] {
 			if products[n.snapshot] == nil {
 				products[n.snapshot] = r.products(n)
 			}
 			of := products[n.snapshot][n.Path]
-			left.Hurts = append(left.Hurts, Hurt{n.stream, n.snapshot.String(), n.current, n.Path, of.product, of.version})
+			left.Hurts = append(left.Hurts, Hurt{n.stream, n.snapshot, n.current, n.Path, of.product, of.version})
 		}
 		r.res.Left = append(r.res.Left, left)
 	}

@@ -143,7 +143,7 @@ func TestRepairPublishesAnew(t *testing.T) {
 	if got := current(t, s.store, stable); got == old {
 		t.Error("nothing was published")
 	}
-	if hurts := res.Left[0].Hurts; len(hurts) != 1 || hurts[0].Current || hurts[0].Snapshot != old.String() {
+	if hurts := res.Left[0].Hurts; len(hurts) != 1 || hurts[0].Current || hurts[0].Snapshot != old {
 		t.Errorf("it hurts %v", hurts)
 	}
 	s.whole()

@@ -57,7 +57,7 @@ func (m *Mirror) Rollback(ctx context.Context, name string, to cache.Digest) (*R
 	if err := m.holdStream(name, target.id); err != nil {
 		return nil, err
 	}
-	res, err := m.rollBack(ctx, name, target, lease)
+	res, err := m.republish(ctx, name, target, lease)
 	if res == nil {
 		err = errors.Join(err, m.update(name, (*state).undoHold))
 	}
@@ -193,8 +193,8 @@ func (m *Mirror) interrupt(name string) {
 	}
 }
 
-// rollBack publishes the content of target anew. The result is nil only if the old snapshot is still current.
-func (m *Mirror) rollBack(ctx context.Context, name string, target *published, lease *cache.Lease) (*RolledBack, error) {
+// republish publishes the content of target anew. The result is nil only if the old snapshot is still current.
+func (m *Mirror) republish(ctx context.Context, name string, target *published, lease *cache.Lease) (*RolledBack, error) {
 	st, err := readState(m.store.Files(), name)
 	if err != nil {
 		return nil, err

@@ -24,9 +24,12 @@
 // when the current snapshot does not name the path any more.
 //
 // A file that is missing from the store, or is not as long as its snapshot says,
-// is reported in the log as an integrity error and never sent: clients for which
-// a status is final are cut, and try again later, the others see a 404. A file
-// that ends early while it is being sent is cut short of its declared length.
+// is reported in the log as an integrity error and never sent. It is fetched from
+// upstream again, as a fill, and Cache-Status says detail=damaged. Where that cannot
+// be (this server is offline, or the file is a document, which the next sync publishes
+// anew), clients for which a status is final are cut, and try again later; the others
+// see a 404. A file that ends early while it is being sent is cut short of its
+// declared length, and fetched for who asks next.
 //
 // # What is the server's own
 //

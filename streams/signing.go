@@ -227,7 +227,7 @@ func (k *SigningKey) Secret() []byte { return enarmor(armorSecret, k.secret) }
 func (k *SigningKey) Fingerprint() string { return fingerprint(k.entity) }
 
 // Created returns the date of the primary key, before which it cannot sign.
-func (k *SigningKey) Created() time.Time { return k.entity.PrimaryKey.CreationTime }
+func (k *SigningKey) Created() time.Time { return k.entity.PrimaryKey.CreationTime.UTC() }
 
 // ArmorKeyring returns a binary keyring as text.
 func ArmorKeyring(keyring []byte) []byte { return enarmor(armorPublic, keyring) }

@@ -31,50 +31,26 @@ func storeCheckCommand() *cli.Command {
 
 // checkView is what `store check --json` prints.
 type checkView struct {
-	Deep      bool          `json:"deep"`
-	Sample    float64       `json:"sample,omitempty"` // percent of the blobs that were to be read; all if absent
-	Snapshots int           `json:"snapshots"`
-	Of        int           `json:"of"`    // blobs that there are
-	Blobs     int           `json:"blobs"` // read
-	Bytes     int64         `json:"bytes"` // read
-	Faults    []problemView `json:"faults"`
-	Notes     []problemView `json:"notes"` // no faults
-	Repair    *repairView   `json:"repair,omitempty"`
+	Deep      bool            `json:"deep"`
+	Sample    float64         `json:"sample,omitempty"` // percent of the blobs that were to be read; all if absent
+	Snapshots int             `json:"snapshots"`
+	Of        int             `json:"of"`    // blobs that there are
+	Blobs     int             `json:"blobs"` // read
+	Bytes     int64           `json:"bytes"` // read
+	Faults    []cache.Problem `json:"faults"`
+	Notes     []cache.Problem `json:"notes"` // no faults
+	Repair    *repairView     `json:"repair,omitempty"`
 }
 
 type repairView struct {
 	Mended  []mirror.Mended `json:"mended"`
 	Left    []mirror.Left   `json:"left"`
-	Faults  []problemView   `json:"faults"` // left, besides blobs
+	Faults  []cache.Problem `json:"faults"` // left, besides blobs
 	Reasons []string        `json:"reasons"`
 }
 
-// A problemView is a [cache.Problem].
-type problemView struct {
-	Kind     cache.ProblemKind `json:"kind"`
-	Digest   string            `json:"digest,omitempty"`
-	File     string            `json:"file,omitempty"`
-	Stream   string            `json:"stream,omitempty"`
-	Snapshot string            `json:"snapshot,omitempty"`
-	Path     string            `json:"path,omitempty"`
-	Others   int               `json:"others,omitempty"`
-	Detail   string            `json:"detail,omitempty"`
-	Remedy   string            `json:"remedy,omitempty"`
-}
-
-// String is that of the problem.
-func (v problemView) String() string {
-	snapshot, _ := cache.ParseDigest(v.Snapshot) // zero if there is none
-	return cache.Problem{Kind: v.Kind, File: v.File, Stream: v.Stream, Snapshot: snapshot, Path: v.Path, Others: v.Others, Detail: v.Detail, Remedy: v.Remedy}.String()
-}
-
-func viewProblems(all []cache.Problem) []problemView {
-	views := []problemView{}
-	for _, p := range all {
-		views = append(views, problemView{p.Kind, digestText(p.Digest), p.File, p.Stream, digestText(p.Snapshot), p.Path, p.Others, p.Detail, p.Remedy})
-	}
-	return views
-}
+// present returns a list that is printed as [] where it is empty, not as null.
+func present[T any](list []T) []T { return append([]T{}, list...) }
 
 func digestText(d cache.Digest) string {
 	if d.IsZero() {
@@ -128,7 +104,7 @@ func (w *checkWork) do(ctx context.Context, o *owner, out *screen) error {
 	if err != nil {
 		return err
 	}
-	v := &checkView{r.Deep, 100 * w.Part.Share, r.Snapshots, r.Of, r.Blobs, r.Bytes, viewProblems(r.Problems), viewProblems(r.Notes), nil}
+	v := &checkView{r.Deep, 100 * w.Part.Share, r.Snapshots, r.Of, r.Blobs, r.Bytes, present(r.Problems), present(r.Notes), nil}
 	if !w.JSON {
 		v.showFound(out.stdout)
 	}
@@ -141,7 +117,7 @@ func (w *checkWork) do(ctx context.Context, o *owner, out *screen) error {
 		if err != nil {
 			return err
 		}
-		v.Repair = &repairView{append([]mirror.Mended{}, res.Mended...), append([]mirror.Left{}, res.Left...), viewProblems(res.Faults), append([]string{}, res.Reasons...)}
+		v.Repair = &repairView{present(res.Mended), present(res.Left), present(res.Faults), present(res.Reasons)}
 	}
 	o.foundFaults(v.left())
 	if w.Quiet {

@@ -56,7 +56,7 @@ func (w *dropWork) do(ctx context.Context, o *owner, out *screen) error {
 	}
 	drop, verb := o.mirror.Drop, "removed"
 	if w.DryRun {
-		drop, verb = o.mirror.DropPlan, "would remove"
+		drop, verb = o.mirror.PlanDrop, "would remove"
 	}
 	d, err := drop(ctx, w.Stream)
 	switch {
@@ -83,7 +83,7 @@ type dropProductView struct {
 func (w *dropWork) dropProduct(ctx context.Context, o *owner, out *screen) error {
 	drop, verb := o.mirror.DropProduct, "is"
 	if w.DryRun {
-		drop, verb = o.mirror.DropProductPlan, "would be"
+		drop, verb = o.mirror.PlanDropProduct, "would be"
 	}
 	d, err := drop(ctx, w.Stream, w.Product)
 	if err != nil {

@@ -78,14 +78,9 @@ func readPrinted(printed []byte, v any, err error) error {
 // takeFrom hands over what is found of the blobs that are left. Links to files are followed, and dir may be a link itself; links to
 // directories below it are not, since they may lead around.
 func (v *checkView) takeFrom(c *cli.Context, dir string) error {
-	wanted := map[content]mirror.Left{}
-	sizes := map[int64]bool{}
+	wanted, sizes := map[content]bool{}, map[int64]bool{}
 	for _, l := range v.Repair.Left {
-		d, err := cache.ParseDigest(l.Digest)
-		if err != nil {
-			return err
-		}
-		wanted[content{d, l.Size}], sizes[l.Size] = l, true
+		wanted[content{l.Digest, l.Size}], sizes[l.Size] = true, true
 	}
 	var batch []found
 	flush := func() error {
@@ -120,7 +115,7 @@ func (v *checkView) takeFrom(c *cli.Context, dir string) error {
 			printLine(c.App.ErrWriter, "oxbow: passed over: %v", err)
 			return nil
 		}
-		if _, ok := wanted[f.content]; !ok {
+		if !wanted[f.content] {
 			return f.file.Close()
 		}
 		delete(wanted, f.content)
@@ -208,7 +203,7 @@ func (v *repairView) settle(r takenView, name string) {
 	var left []mirror.Left
 	for _, l := range v.Left {
 		switch {
-		case l.Digest != r.Digest:
+		case l.Digest.String() != r.Digest:
 			left = append(left, l)
 		case r.Error != "":
 			l.Reason += fmt.Sprintf("; and %s could not be taken in: %s", name, r.Error)
@@ -217,7 +212,7 @@ func (v *repairView) settle(r takenView, name string) {
 			v.Mended = append(v.Mended, mirror.Mended{Digest: l.Digest, Size: l.Size, Stream: l.Hurts[0].Stream, Path: l.Hurts[0].Path, How: "taken from " + name})
 		}
 	}
-	v.Left = append([]mirror.Left{}, left...)
+	v.Left = present(left)
 }
 
 // A takenView is what became of a file that was handed over.

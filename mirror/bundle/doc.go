@@ -44,7 +44,7 @@
 //
 // # Reading
 //
-// A [Reader] takes volumes from anybody. It believes nothing before the table of contents has a good signature by a key that the
-// caller trusts, reads members in the order of the table and no other, refuses every other type of member and every other name, and
-// bounds what it holds in memory.
+// A [Reader] takes volumes from anybody, and reads them forward: a pipe will do. It believes nothing before the table of contents has
+// a good signature by a key that the caller trusts, reads members in the order of the table and no other, refuses every other type
+// of member and every other name, and bounds what it holds in memory.
 package bundle

@@ -259,8 +259,8 @@ func Decompress(m Member, r io.Reader, limit int64) ([]byte, error) {
 }
 
 // Whole returns how many members of a volume of the bundle with that id are whole at the beginning of r, contents.asc included: what
-// an export that was interrupted has written. Of the zeros behind the last some may be missing. It proves every one of them, and nothing of who signed. The error says that r begins
-// otherwise; a file that ends before its table of contents has none.
+// an export that was interrupted has written. Of the zeros behind the last some may be missing. It proves each of them, and not who
+// signed. The error says that r begins otherwise; a file that ends within its table of contents has no member, and no error.
 func Whole(r io.Reader, id cache.Digest) (int, error) {
 	b, err := NewReader(r, func(site *streams.Keyring) (*streams.Keyring, error) { return site, nil }, time.Now())
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -40,18 +41,6 @@ func NewVolume(c *Contents, signed []byte, n int) *Volume {
 	v := &Volume{contents: c, signed: signed}
 	v.members = slices.Insert(c.Volume(n), 1, Member{Path: contentsFile, Digest: cache.Sum(signed), Size: int64(len(signed))})
 	return v
-}
-
-// ustarMax is the largest size that a ustar header can say.
-const ustarMax = 1<<33 - 1
-
-// size is what a member takes in a volume, its header included.
-func (m Member) size() int64 {
-	n := 512 + (m.Size+511)/512*512
-	if m.Size > ustarMax {
-		n += 1024 // a pax header and its record
-	}
-	return n
 }
 
 // Size returns the bytes of the volume.
@@ -128,7 +117,7 @@ func (v *Volume) write(ctx context.Context, tw *tar.Writer, m Member, open func(
 
 func (v *Volume) open(m Member, open func(Member) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	if m.Path == contentsFile {
-		return io.NopCloser(strings.NewReader(string(v.signed))), nil
+		return io.NopCloser(bytes.NewReader(v.signed)), nil
 	}
 	if m.Kind() == KindVolume {
 		return io.NopCloser(strings.NewReader(volumeText(m.Volume))), nil

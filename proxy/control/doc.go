@@ -23,11 +23,14 @@
 //
 // The client may send {"stop":"REASON"} at any time: the work is told to end, and
 // says how it did. A client that hangs up, dies, or reads nothing for a minute while
-// there is something for it, stops its work too, unless the request says detach: then the server answers {"status":0} as soon as it has
-// begun, and nothing but the end of the owner stops it.
+// there is something for it, stops its work too, unless the request says detach: then
+// the server answers {"status":0} as soon as it has begun, and nothing but the end of
+// the owner stops it.
 //
-// A request may come with open files of the client's ("files": how many), which the kernel passes on: so a daemon reads from a
-// disk that it cannot see, or from the client's standard input, and no byte takes a way round.
+// A request may come with open files of the client's ("files": how many, [MaxFiles] at
+// most), which the kernel passes on: so a daemon reads from and writes to a disk that
+// it cannot see, or the client's standard input and output, and no byte takes a way
+// round.
 //
 // # Who may connect
 //
