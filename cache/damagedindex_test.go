@@ -25,7 +25,7 @@ func TestAKilledIndexWithADamagedFile(t *testing.T) {
 		opens: true,
 		want:  func(s *Store, _ int) error { return keeps(s, "stable", [][]Digest{{second, first}}) },
 	}
-	dir := storeDir(t)
+	dir := memoryDir(t)
 	c.make(t, dir)
 	s := reopenStore(t, dir) // so that what was before is in a table, and the rest in the log
 	endTending(s)
@@ -40,7 +40,7 @@ func TestAKilledIndexWithADamagedFile(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	place := &powerPlace{dir: storeDir(t)}
+	place := &powerPlace{dir: memoryDir(t)}
 	for n, f := range killed.index.files {
 		for _, harm := range []string{"gone", []string{"empty", "cut off", "noise", "zeros", "longer", "a bit flipped"}[random.IntN(6)]} {
 			i := *killed

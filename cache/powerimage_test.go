@@ -59,7 +59,11 @@ func (p *powerDisk) variants(thoroughly bool) []powerVariant {
 			return []func(*powerNode) []byte{syncedBytes, writtenBytes, noise}[p.random.IntN(3)](n)
 		}},
 	}
-	if few := 8; thoroughly {
+	few := 4
+	if p.without != nil {
+		few = 8
+	}
+	if thoroughly {
 		for n := range min(few, len(p.pending)) {
 			vs = append(vs,
 				powerVariant{fmt.Sprintf("change %d alone", n), func(i int) bool { return i == n }, syncedBytes},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // settle brings the index in line with the files when the store is opened.
@@ -35,7 +36,7 @@ func (s *Store) settle(ctx context.Context) error {
 // goes on answering. Blobs that a manifest names are taken as they are, since
 // they were proven before it was written, but for those that were set aside: these
 // stay unknown unless they are sound. Others are proven by their SHA-256,
-// and removed if they are damaged. What is lost are notes, and fingerprints
+// and removed if they are damaged or the disk cannot read them. What is lost are notes, and fingerprints
 // until the next check.
 func (s *Store) Rebuild(ctx context.Context) error {
 	if err := s.index.takeTurn(ctx); err != nil {
@@ -48,7 +49,7 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return blobFacts{}, false, context.Cause(ctx)
-		case errors.Is(err, ErrCorrupt):
+		case errors.Is(err, ErrCorrupt) || badDisk(err):
 			damaged = append(damaged, d)
 		case err != nil:
 			s.log.Error("a blob that nothing names cannot be read, and counts as missing", "digest", d.String(), "reason", err)
@@ -68,27 +69,30 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		}
 		return s.recredit(ctx, new)
 	})
-	if err == nil {
-		err = s.removeDamaged(damaged) // of which the old index may have known
-	}
 	if err != nil {
 		return fmt.Errorf("cannot rebuild the index: %w", err)
 	}
+	s.removeDamaged(damaged) // of which the old index may have known
 	return nil
 }
 
+// badDisk tells what reading a bad file comes to from what is wrong with the system.
+func badDisk(err error) bool {
+	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EUCLEAN) || errors.Is(err, syscall.EBADMSG)
+}
+
 // removeDamaged removes files that are not what their names say, but for those whose blobs have come again.
-func (s *Store) removeDamaged(blobs []Digest) error {
+func (s *Store) removeDamaged(blobs []Digest) {
 	s.landing.Lock()
 	defer s.landing.Unlock()
 	for _, d := range blobs {
 		if s.Has(d) {
 			continue
 		}
-		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
 		if err := s.disk.Remove(blobName(d)); err != nil {
-			return err
+			s.log.Error("a damaged blob that nothing names cannot be removed", "digest", d.String(), "reason", err)
+			continue
 		}
+		s.log.Warn("a damaged blob that nothing names is removed", "digest", d.String())
 	}
-	return nil
 }
