@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"context"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -25,6 +26,9 @@ import (
 // killedStore names, in the environment of a child of this test binary, the
 // store whose stream the child is to sync.
 const killedStore = "OXBOW_TEST_SYNC_STORE"
+
+// long has tests that take minutes do all that they can; `make torture` kills more than syncs.
+var long = flag.Bool("long", false, "run tests at their full length")
 
 // TestMain makes the test binary a process that can be killed in a sync.
 func TestMain(m *testing.M) {
@@ -52,7 +56,10 @@ func syncStore(dir string) error {
 // A sync that is killed at any moment leaves the old or the new snapshot, whole,
 // and the next one fetches only what the store does not have yet.
 func TestSyncKilled(t *testing.T) {
-	const kills = 50
+	kills := 15
+	if *long {
+		kills = 50
+	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
