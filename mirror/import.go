@@ -125,7 +125,8 @@ func (d damagedVolumes) Error() string {
 func (d damagedVolumes) Unwrap() []error { return d }
 
 func (m *Mirror) importAll(ctx context.Context, volumes []Volume, o ImportOptions) (results []*BundleResult, err error) {
-	im := &importing{m: m, o: o}
+	im := &importing{m: m, o: o, lease: m.store.Lease()}
+	defer im.lease.Release()
 	ordered, err := im.inOrder(volumes)
 	if err != nil {
 		return nil, err
@@ -209,6 +210,7 @@ type importing struct {
 	in *incoming // of the volume that was read last
 
 	damaged damagedVolumes
+	lease   *cache.Lease // on all that the bundles bring and need
 
 	commits *errgroup.Group // of the files of a volume
 }

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,10 +65,10 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 		return false, err
 	}
 	defer end()
-	if im.keeps(s.Stream, s.ID) {
-		return false, nil
-	}
 	man := in.manifests[s.ID]
+	if im.keeps(s.Stream, s.ID) {
+		return false, im.complete(in, s, man)
+	}
 	if err := im.vouched(man); err != nil {
 		return false, err
 	}
@@ -84,14 +85,44 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 	} else if !errors.Is(err, cache.ErrNoSnapshot) {
 		return false, err
 	}
+	// Clients need the keys as soon as it is current, whatever comes then.
+	err = im.m.update(s.Stream, func(st *state) {
+		if st.Imported == nil {
+			st.Imported = &Imported{Site: in.contents.Site}
+		}
+		if signers := in.aside[bundle.SiteKeysPath(s.Stream)]; !bytes.Contains(st.Imported.Signers, signers) {
+			st.Imported.Signers = slices.Concat(signers, st.Imported.Signers)
+		}
+	})
+	if err != nil {
+		return false, err
+	}
 	if _, err := im.m.store.PublishOver(ctx, over, man); err != nil {
 		return false, err
 	}
-	return true, im.m.update(s.Stream, func(st *state) {
+	return true, im.record(in, s, man)
+}
+
+// record takes down what came.
+func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
+	return im.m.update(s.Stream, func(st *state) {
 		st.Imported = im.imported(in, s, man)
 		st.Accepted.Index = im.upstreamIndex(man)
 		st.Last = &Last{Time: im.m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	})
+}
+
+// complete records a snapshot that is current by an import which was killed before it did that.
+func (im *importing) complete(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
+	now, err := im.m.store.Current(s.Stream)
+	if err != nil || now.ID != s.ID {
+		return nil // it came before others
+	}
+	st, err := readState(im.m.store.Files(), s.Stream)
+	if err != nil || st.Imported == nil || st.Imported.Snapshot == s.ID.String() {
+		return err
+	}
+	return im.record(in, s, man)
 }
 
 func (im *importing) imported(in *incoming, s bundle.Snapshot, man *cache.Manifest) *Imported {

@@ -29,6 +29,12 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 		if err := im.remember(r); err != nil {
 			return err
 		}
+		for _, m := range in.contents.Members {
+			im.lease.Add(m.Content())
+		}
+		for _, n := range in.contents.Needs {
+			im.lease.Add(n.Digest)
+		}
 		im.in = in
 	}
 	taken := Taken{Name: v.Name, Bundle: in.id.String(), Of: in.contents.Volumes}
