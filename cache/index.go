@@ -163,6 +163,9 @@ func (x *index) open() (err error) {
 	case !errors.Is(err, fs.ErrExist):
 		return err
 	}
+	if err := removeEmptyLogs(x.dir); err != nil {
+		return err
+	}
 	if err := verifyTables(x.dir); err != nil {
 		return err
 	}

@@ -243,6 +243,22 @@ func TestOpenKeepsASoundIndex(t *testing.T) {
 	}
 }
 
+// TestOpenKeepsAnIndexCutOff promises that nothing is lost because Badger was killed while it made or removed a log, or made a table.
+func TestOpenKeepsAnIndexCutOff(t *testing.T) {
+	t.Parallel()
+	two := makeTwoSnapshots(t)
+	for name, data := range map[string][]byte{"00001.mem": nil, "000098.sst": content(1, 500), "000099.sst": nil} {
+		if err := os.WriteFile(filepath.Join(two.dir, indexDir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, log := reopenLogged(t, two.dir)
+	two.wantAll(t, s)
+	if !s.Has(two.kept) || log != "" {
+		t.Errorf("the blob that nothing names is known: %v, and the log says\n%s", s.Has(two.kept), log)
+	}
+}
+
 // TestOpenCompletesTheIndex promises that an index that is behind the files,
 // or has what they have not, is brought in line.
 func TestOpenCompletesTheIndex(t *testing.T) {

@@ -159,7 +159,7 @@ func (s *Store) roomFor(need int64) error {
 	if space.Free < need {
 		return fmt.Errorf("cannot use the index: %w", &NoSpaceError{Dir: s.dir, Need: need, Free: space.Free})
 	}
-	if err := takesFiles(filepath.Join(s.dir, ingestDir)); err != nil && !diskFull(err) { // which takes no block
+	if err := takesFiles(filepath.Join(s.dir, ingestDir)); errors.Is(err, unix.EROFS) || errors.Is(err, unix.EIO) {
 		return fmt.Errorf("cannot use the index: %w", err)
 	}
 	return nil
