@@ -165,8 +165,8 @@ func (im *importing) beside(err error) error {
 // An orderedVolume is a volume of which it is known where it belongs, if it is not the only one.
 type orderedVolume struct {
 	Volume
-	bundle  cache.Digest // its id
-	created time.Time    // as that of the bundle
+	bundle   cache.Digest // its id
+	contents *bundle.Contents
 }
 
 // inOrder returns the volumes of a bundle together, those of older bundles first. Each is looked into for that, and then begun anew;
@@ -195,12 +195,39 @@ func (im *importing) inOrder(volumes []Volume) ([]orderedVolume, error) {
 		if err != nil {
 			return nil, err
 		}
-		ordered = append(ordered, orderedVolume{v, r.Contents.ID(), r.Contents.Created})
+		ordered = append(ordered, orderedVolume{v, r.Contents.ID(), r.Contents})
 	}
 	slices.SortStableFunc(ordered, func(a, b orderedVolume) int {
-		return cmp.Or(a.created.Compare(b.created), a.bundle.Compare(b.bundle))
+		return cmp.Or(a.contents.Created.Compare(b.contents.Created), a.bundle.Compare(b.bundle))
 	})
-	return ordered, nil
+	return inSequence(ordered), nil
+}
+
+// inSequence returns the volumes of a bundle behind those of bundles that it continues: two may be of the same second.
+func inSequence(volumes []orderedVolume) (sequence []orderedVolume) {
+	for len(volumes) > 0 {
+		next := volumes[0].bundle
+		for _, v := range volumes {
+			if !slices.ContainsFunc(volumes, v.continues) {
+				next = v.bundle
+				break
+			}
+		}
+		for _, v := range volumes {
+			if v.bundle == next {
+				sequence = append(sequence, v)
+			}
+		}
+		volumes = slices.DeleteFunc(volumes, func(v orderedVolume) bool { return v.bundle == next })
+	}
+	return sequence
+}
+
+// continues reports whether the volume's bundle continues a snapshot that the other's brings.
+func (v orderedVolume) continues(other orderedVolume) bool {
+	return slices.ContainsFunc(v.contents.Snapshots, func(s bundle.Snapshot) bool {
+		return slices.ContainsFunc(other.contents.Snapshots, func(o bundle.Snapshot) bool { return o.Stream == s.Stream && o.ID == s.Since })
+	})
 }
 
 // An importing is an Import under way.
