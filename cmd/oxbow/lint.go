@@ -78,7 +78,7 @@ func lint(c *cli.Context) error {
 	}
 	v, err := mirror.Lint(c.Context, read, profile)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot judge %s: %w", c.Args().First(), err)
 	}
 	return printVerdict(c, v)
 }
@@ -111,14 +111,22 @@ func lintStream(c *cli.Context, name string) (read mirror.Documents, usual strea
 	}
 	files, err := openFiles(c)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, "", nil, directoryMeant(name, err)
 	}
 	read, usual, err = publishedBy(files, name)
 	if err != nil {
 		files.Close()
-		return nil, "", nil, err
+		return nil, "", nil, directoryMeant(name, err)
 	}
 	return read, usual, func() { files.Close() }, nil
+}
+
+// directoryMeant adds to the error about a stream that there is a directory of that name.
+func directoryMeant(name string, err error) error {
+	if info, failed := os.Stat(name); failed == nil && info.IsDir() {
+		return &hinted{err, "the directory is ./" + name}
+	}
+	return err
 }
 
 func publishedBy(files *cache.Files, name string) (mirror.Documents, streams.Profile, error) {

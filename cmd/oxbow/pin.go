@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -13,7 +14,7 @@ import (
 func snapshotPinCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pin", Usage: "keep a snapshot until it is unpinned, whatever is given up otherwise", ArgsUsage: "ID [REASON...]",
-		Description: aboutID + " One that is\npinned gets the new reason.",
+		Description: aboutID + " One that is\npinned gets the new reason, if there is one.",
 		Action:      snapshotPin,
 	}
 }
@@ -46,7 +47,17 @@ func (w *pinWork) do(ctx context.Context, o *owner, out *screen) error {
 	if err != nil {
 		return err
 	}
-	if err := o.store.Pin(ctx, s.ID, w.Reason); err != nil {
+	reason := w.Reason
+	if reason == "" { // one that is there stays
+		pins, err := o.store.Files().Pins()
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(pins, func(p cache.Pin) bool { return p.Snapshot == s.ID }); i >= 0 {
+			reason = pins[i].Reason
+		}
+	}
+	if err := o.store.Pin(ctx, s.ID, reason); err != nil {
 		return err
 	}
 	return printLine(out.stdout, "%s: snapshot %.12s is pinned", s.Stream, s.ID)
