@@ -218,6 +218,7 @@ type incoming struct {
 	id        cache.Digest
 	contents  *bundle.Contents
 	manifests map[cache.Digest]*cache.Manifest
+	text      int64             // bytes of the manifests
 	aside     map[string][]byte // small members by path
 }
 

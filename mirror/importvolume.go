@@ -86,15 +86,16 @@ func (im *importing) member(ctx context.Context, in *incoming, r *bundle.Reader,
 	return nil
 }
 
-// manifest reads the manifest of a snapshot, once.
+// manifest reads the manifest of a snapshot, once. All of them together are no longer than one may be.
 func (in *incoming) manifest(m bundle.Member, data io.Reader) error {
 	if in.manifests[m.Content()] != nil {
 		return nil
 	}
-	text, err := bundle.Decompress(m, data, cache.MaxManifest)
+	text, err := bundle.Decompress(m, data, cache.MaxManifest-in.text)
 	if err != nil {
 		return err
 	}
+	in.text += int64(len(text))
 	man, err := cache.ParseManifest(text)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, m.Path, err)
