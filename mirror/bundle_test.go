@@ -14,6 +14,7 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/mirror/bundle"
+	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
 
@@ -345,4 +346,81 @@ func TestImportRefused(t *testing.T) {
 	if _, err := mirror.PlanExport(t.Context(), s.store.Files(), mirror.ExportOptions{Snapshots: []cache.Snapshot{snap}}); err == nil || !strings.Contains(err.Error(), "files that are not here") {
 		t.Errorf("of a stream with known files: %v", err)
 	}
+}
+
+// A site whose key is trusted cannot pass upstream's keyring by what it says beside upstream's documents: other bytes served as a
+// document, a list that says another thing in one form than in the other, an index that names no document.
+func TestImportVouchedWhole(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Keyring: tree.Keyring()}
+	good := near.export(mirror.ExportOptions{})
+	honest, err := near.store.Manifest(stable, current(t, near.store, stable))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(text []byte) []byte {
+		signed, err := key.Clearsign(text, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	for name, change := range map[string]func(path string, doc []byte) (string, []byte){
+		"bytes that are no document": func(path string, doc []byte) (string, []byte) {
+			if path != "streams/v1/index.json" {
+				return path, doc
+			}
+			return "noble/boot-initrd", []byte("something hostile")
+		},
+		"a signed list that differs": func(path string, doc []byte) (string, []byte) {
+			if text, err := streams.ClearText(doc); err == nil && bytes.Contains(text, []byte("squashfs")) {
+				doc = sign(bytes.ReplaceAll(text, []byte(`"boot-kernel": {`), []byte(`"boot-initrd-of-old": {`)))
+			}
+			return path, doc
+		},
+		"an index that names a file": func(path string, doc []byte) (string, []byte) {
+			if text, err := streams.ClearText(doc); err == nil && strings.HasSuffix(path, "index.sjson") {
+				doc = sign(bytes.ReplaceAll(text, []byte(`"path": "streams/v1/`), []byte(`"path": "images/v1/`)))
+			}
+			return path, doc
+		},
+	} {
+		man := &cache.Manifest{Stream: stable, Parent: current(t, near.store, stable), Created: time.Now().UTC().Truncate(time.Second), Reason: name}
+		changed := false
+		for _, e := range honest.Entries {
+			if e.Kind == cache.KindSite {
+				doc := readPath(t, near.store, stable, e.Path)
+				path, data := change(e.Path, doc)
+				changed = changed || path != e.Path || !bytes.Equal(doc, data)
+				d, err := near.store.Put(t.Context(), data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e = cache.Entry{Kind: e.Kind, Digest: d, Size: int64(len(data)), Path: path}
+			}
+			man.Entries = append(man.Entries, e)
+		}
+		if !changed {
+			t.Fatalf("%s: nothing is changed", name)
+		}
+		if _, err := near.store.Publish(t.Context(), man); err != nil {
+			t.Fatal(err)
+		}
+		far := newFarSite(t)
+		if _, err := far.take(o, near.export(mirror.ExportOptions{})...); !errors.Is(err, mirror.ErrVouched) || !errors.Is(err, mirror.ErrVerification) {
+			t.Errorf("%s: %v", name, err)
+		}
+		back := *honest
+		back.Parent, back.Created, back.Reason = current(t, near.store, stable), time.Now().UTC().Truncate(time.Second), "back after "+name
+		if _, err := near.store.Publish(t.Context(), &back); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newFarSite(t).mustTake(o, good...)
 }
