@@ -166,6 +166,7 @@ type orderedVolume struct {
 	Volume
 	bundle  cache.Digest // its id
 	created time.Time    // as that of the bundle
+	brings  []bundle.Snapshot
 }
 
 // inOrder returns the volumes of a bundle together, those of older bundles first. Each is looked into for that, and then begun anew;
@@ -194,12 +195,35 @@ func (im *importing) inOrder(volumes []Volume) ([]orderedVolume, error) {
 		if err != nil {
 			return nil, err
 		}
-		ordered = append(ordered, orderedVolume{v, r.Contents.ID(), r.Contents.Created})
+		ordered = append(ordered, orderedVolume{v, r.Contents.ID(), r.Contents.Created, r.Contents.Snapshots})
 	}
+	before := earlier(ordered)
 	slices.SortStableFunc(ordered, func(a, b orderedVolume) int {
-		return cmp.Or(a.created.Compare(b.created), a.bundle.Compare(b.bundle))
+		return cmp.Or(a.created.Compare(b.created), cmp.Compare(before[a.bundle], before[b.bundle]), a.bundle.Compare(b.bundle))
 	})
 	return ordered, nil
+}
+
+// earlier returns how many bundles in a row each of them continues: several may be made within a second.
+func earlier(volumes []orderedVolume) map[cache.Digest]int {
+	n := map[cache.Digest]int{}
+	for more, rounds := true, 0; more && rounds <= len(volumes); rounds++ { // bundles that continue each other in a circle are never done
+		more = false
+		after := map[cache.Digest]int{} // by snapshot
+		for _, v := range volumes {
+			for _, s := range v.brings {
+				after[s.ID] = n[v.bundle] + 1
+			}
+		}
+		for _, v := range volumes {
+			for _, s := range v.brings {
+				if at := after[s.Since]; at > n[v.bundle] {
+					n[v.bundle], more = at, true
+				}
+			}
+		}
+	}
+	return n
 }
 
 // An importing is an Import under way.
