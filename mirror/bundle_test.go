@@ -2,9 +2,12 @@ package mirror_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -423,4 +426,107 @@ func TestImportVouchedWhole(t *testing.T) {
 		}
 	}
 	newFarSite(t).mustTake(o, good...)
+}
+
+// Clients have the keys that sign a snapshot before it is published. An import that is killed as it has published is completed by the
+// same command: the site knows what came last.
+func TestImportKilledBetween(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := near.export(mirror.ExportOptions{})
+	dir := filepath.Join(t.TempDir(), "far")
+	far := &farSite{t: t, store: newStore(t, dir, -1)}
+	far.m = mirror.New(mirror.Options{Store: far.store, Offline: true})
+	t.Cleanup(func() { endStore(t, far.store) })
+	inTheWay := filepath.Join(dir, "snapshots", stable)
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Taken: func(mirror.Taken) {
+		if err := os.WriteFile(inTheWay, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	if results, err := far.take(o, first...); err == nil {
+		t.Fatalf("published in spite of all: %+v", results)
+	}
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, key.Public()) {
+		t.Errorf("before it is published the keyring has %d bytes, %v", len(ring), err)
+	}
+	before, err := far.store.Files().ReadState(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	o.Taken = nil
+	for range 2 {
+		far.mustTake(o, near.export(mirror.ExportOptions{})...)
+		if err := far.store.WriteState(stable, before); err != nil { // as if it was killed then
+			t.Fatal(err)
+		}
+		if results, err := far.take(o, near.export(mirror.ExportOptions{})...); err != nil || len(results[0].Known) != 1 {
+			t.Fatalf("once more: %+v, %v", results, err)
+		}
+		if id := current(t, near.store, stable); far.imported() != id.String() {
+			t.Errorf("what came last is %q, want %v", far.imported(), id)
+		}
+		if before, err = far.store.Files().ReadState(stable); err != nil {
+			t.Fatal(err)
+		}
+		tree.AddDay()
+		near.upstream.Publish(tree)
+		near.mustSync()
+	}
+	far.take(o, first...)
+	if id := current(t, far.store, stable); far.imported() != id.String() {
+		t.Error("an older bundle, once more, is called the last that came")
+	}
+}
+
+// imported returns the id of the snapshot that came last.
+func (s *farSite) imported() string {
+	s.t.Helper()
+	data, err := s.store.Files().ReadState(stable)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var st struct{ Imported mirror.Imported }
+	if err := json.Unmarshal(data, &st); err != nil {
+		s.t.Fatal(err)
+	}
+	return st.Imported.Snapshot
+}
+
+// A site whose key is trusted cannot spoil the keyring that clients of all streams get.
+func TestImportSigners(t *testing.T) {
+	near := newSite(t, streamstest.MAAS(streamstest.Shape{}))
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle, far := newFarSite(t), newFarSite(t)
+	middle.mustTake(mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}, near.export(mirror.ExportOptions{})...)
+	state, err := middle.store.Files().ReadState(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state = regexp.MustCompile(`"signers": "[^"]*"`).ReplaceAll(state, []byte(`"signers": "c29tZXRoaW5nIGVsc2U="`))
+	if err := middle.store.WriteState(stable, state); err != nil {
+		t.Fatal(err)
+	}
+	middleKey, err := middle.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.take(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint()}, exportFrom(t, middle.store, mirror.ExportOptions{})...); !errors.Is(err, bundle.ErrContents) {
+		t.Errorf("got %v", err)
+	}
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || len(ring) > 0 {
+		t.Errorf("the keyring has %q, %v", ring, err)
+	}
 }

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,10 +65,10 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 		return false, err
 	}
 	defer end()
-	if im.keeps(s.Stream, s.ID) {
-		return false, nil
-	}
 	man := in.manifests[s.ID]
+	if im.keeps(s.Stream, s.ID) {
+		return false, im.complete(in, s, man)
+	}
 	if err := im.vouched(man); err != nil {
 		return false, err
 	}
@@ -84,19 +85,55 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 	} else if !errors.Is(err, cache.ErrNoSnapshot) {
 		return false, err
 	}
+	if err := im.introduce(in, s); err != nil {
+		return false, err
+	}
 	if _, err := im.m.store.PublishOver(ctx, over, man); err != nil {
 		return false, err
 	}
-	return true, im.m.update(s.Stream, func(st *state) {
+	return true, im.record(in, s, man)
+}
+
+// introduce has clients be given the keys that sign a snapshot before it is published, beside those that sign what is now.
+func (im *importing) introduce(in *incoming, s bundle.Snapshot) error {
+	return im.m.update(s.Stream, func(st *state) {
+		if st.Imported == nil {
+			st.Imported = &Imported{Site: in.contents.Site}
+		}
+		if new := in.signers[s.Stream]; !bytes.Contains(st.Imported.Signers, new) {
+			st.Imported.Signers = slices.Concat(st.Imported.Signers, new)
+		}
+	})
+}
+
+// record notes how the stream came by what is published now.
+func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
+	return im.m.update(s.Stream, func(st *state) {
 		st.Imported = im.imported(in, s, man)
 		st.Accepted.Index = im.upstreamIndex(man)
 		st.Last = &Last{Time: im.m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	})
 }
 
+// complete notes of a snapshot that came before what an import did not, which was killed as it had published it.
+func (im *importing) complete(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
+	st, err := readState(im.m.store.Files(), s.Stream)
+	if err != nil {
+		return err
+	}
+	now, err := im.m.store.Current(s.Stream)
+	if err != nil {
+		return err
+	}
+	if st.Imported == nil || st.Imported.Snapshot == s.ID.String() || now.ID != s.ID && !man.Created.After(st.Imported.Created) {
+		return nil // it is synced here, or something newer came
+	}
+	return im.record(in, s, man)
+}
+
 func (im *importing) imported(in *incoming, s bundle.Snapshot, man *cache.Manifest) *Imported {
 	rec := &Imported{Site: in.contents.Site, Snapshot: s.ID.String(), Created: man.Created, Bundle: in.id.String(),
-		Time: im.m.now().UTC().Truncate(time.Second), Signers: in.aside[bundle.SiteKeysPath(s.Stream)]}
+		Time: im.m.now().UTC().Truncate(time.Second), Signers: in.signers[s.Stream]}
 	for n := 1; in.aside[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
 		rec.Handovers = append(rec.Handovers, string(in.aside[bundle.HandoverPath(s.Stream, n)]))
 	}

@@ -22,7 +22,7 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 	}
 	in := im.in
 	if in == nil || in.id != r.Contents.ID() {
-		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}}
+		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}, signers: map[string][]byte{}}
 		if err := im.admit(in); err != nil {
 			return err
 		}
@@ -155,6 +155,13 @@ func (im *importing) expect(in *incoming) error {
 	for _, s := range in.contents.Snapshots {
 		if in.manifests[s.ID] == nil {
 			return fmt.Errorf("%w: it has no manifest of snapshot %v", bundle.ErrContents, s.ID)
+		}
+		ring, err := streams.ReadKeyring(in.aside[bundle.SiteKeysPath(s.Stream)])
+		if err == nil {
+			in.signers[s.Stream], err = ring.Public() // which becomes a part of the keyring of every client
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", bundle.ErrContents, bundle.SiteKeysPath(s.Stream), err)
 		}
 	}
 	if err := in.complete(); err != nil {
