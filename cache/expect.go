@@ -18,7 +18,7 @@ const expectedAge = 60 * 24 * time.Hour
 func expectedName(id Digest) string { return path.Join(bundlesDir, id.String()) }
 
 // Expect keeps blobs from being swept until Unexpect is called for the same id, or nothing was expected under it anew for sixty
-// days: snapshots are going to name them that come bit by bit. It is durable.
+// days: snapshots are going to name them that come bit by bit. Those that are pulled are evicted no more. It is durable.
 func (s *Store) Expect(id Digest, blobs []Digest) error {
 	var text bytes.Buffer
 	for _, d := range blobs {
@@ -30,6 +30,13 @@ func (s *Store) Expect(id Digest, blobs []Digest) error {
 	}
 	if err != nil {
 		return fmt.Errorf("cannot note what %v brings: %w", id, s.full(err))
+	}
+	expected := &keepers{blobs: make(map[Digest]bool)}
+	for _, d := range blobs {
+		expected.blobs[d] = s.isPulled(d)
+	}
+	if err := s.takeOut(slices.Clone(blobs), expected); err != nil {
+		return fmt.Errorf("cannot keep what %v counts on: %w", id, err)
 	}
 	return nil
 }

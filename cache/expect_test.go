@@ -67,3 +67,22 @@ func TestExpectedAnewStays(t *testing.T) {
 		t.Errorf("once nothing is expected, a sweep would remove %q", lines)
 	}
 }
+
+// What is expected and was pulled is not evicted meanwhile.
+func TestExpectedIsNotEvicted(t *testing.T) {
+	t.Parallel()
+	s, pass := pullStore(t, 250)
+	c := contents(4, 100)
+	pull(t, s, c[0])
+	if err := s.Expect(Sum([]byte("a bundle")), []Digest{Sum(c[0]), Sum(c[3])}); err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range c[1:3] {
+		pass(time.Minute)
+		pull(t, s, data)
+	}
+	s.SetCacheLimit(100)
+	evict(t, s)
+	wantHere(t, s, c, 0, 2)
+	wantPulled(t, s, c, 2)
+}

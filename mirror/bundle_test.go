@@ -2,9 +2,12 @@ package mirror_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/mirror/bundle"
+	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
 
@@ -344,5 +348,185 @@ func TestImportRefused(t *testing.T) {
 	}
 	if _, err := mirror.PlanExport(t.Context(), s.store.Files(), mirror.ExportOptions{Snapshots: []cache.Snapshot{snap}}); err == nil || !strings.Contains(err.Error(), "files that are not here") {
 		t.Errorf("of a stream with known files: %v", err)
+	}
+}
+
+// A site whose key is trusted cannot pass upstream's keyring by what it says beside upstream's documents: other bytes served as a
+// document, a list that says another thing in one form than in the other, an index that names no document.
+func TestImportVouchedWhole(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Keyring: tree.Keyring()}
+	good := near.export(mirror.ExportOptions{})
+	honest, err := near.store.Manifest(stable, current(t, near.store, stable))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(text []byte) []byte {
+		signed, err := key.Clearsign(text, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	for name, change := range map[string]func(path string, doc []byte) (string, []byte){
+		"bytes that are no document": func(path string, doc []byte) (string, []byte) {
+			if path != "streams/v1/index.json" {
+				return path, doc
+			}
+			return "noble/boot-initrd", []byte("something hostile")
+		},
+		"a signed list that differs": func(path string, doc []byte) (string, []byte) {
+			if text, err := streams.ClearText(doc); err == nil && bytes.Contains(text, []byte("squashfs")) {
+				doc = sign(bytes.ReplaceAll(text, []byte(`"boot-kernel": {`), []byte(`"boot-initrd-of-old": {`)))
+			}
+			return path, doc
+		},
+		"an index that names a file": func(path string, doc []byte) (string, []byte) {
+			if text, err := streams.ClearText(doc); err == nil && strings.HasSuffix(path, "index.sjson") {
+				doc = sign(bytes.ReplaceAll(text, []byte(`"path": "streams/v1/`), []byte(`"path": "images/v1/`)))
+			}
+			return path, doc
+		},
+	} {
+		man := &cache.Manifest{Stream: stable, Parent: current(t, near.store, stable), Created: time.Now().UTC().Truncate(time.Second), Reason: name}
+		changed := false
+		for _, e := range honest.Entries {
+			if e.Kind == cache.KindSite {
+				doc := readPath(t, near.store, stable, e.Path)
+				path, data := change(e.Path, doc)
+				changed = changed || path != e.Path || !bytes.Equal(doc, data)
+				d, err := near.store.Put(t.Context(), data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e = cache.Entry{Kind: e.Kind, Digest: d, Size: int64(len(data)), Path: path}
+			}
+			man.Entries = append(man.Entries, e)
+		}
+		if !changed {
+			t.Fatalf("%s: nothing is changed", name)
+		}
+		if _, err := near.store.Publish(t.Context(), man); err != nil {
+			t.Fatal(err)
+		}
+		far := newFarSite(t)
+		if _, err := far.take(o, near.export(mirror.ExportOptions{})...); !errors.Is(err, mirror.ErrVouched) || !errors.Is(err, mirror.ErrVerification) {
+			t.Errorf("%s: %v", name, err)
+		}
+		back := *honest
+		back.Parent, back.Created, back.Reason = current(t, near.store, stable), time.Now().UTC().Truncate(time.Second), "back after "+name
+		if _, err := near.store.Publish(t.Context(), &back); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newFarSite(t).mustTake(o, good...)
+}
+
+// Clients have the keys that sign a snapshot before it is published. An import that is killed as it has published is completed by the
+// same command: the site knows what came last.
+func TestImportKilledBetween(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := near.export(mirror.ExportOptions{})
+	dir := filepath.Join(t.TempDir(), "far")
+	far := &farSite{t: t, store: newStore(t, dir, -1)}
+	far.m = mirror.New(mirror.Options{Store: far.store, Offline: true})
+	t.Cleanup(func() { endStore(t, far.store) })
+	inTheWay := filepath.Join(dir, "snapshots", stable)
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Taken: func(mirror.Taken) {
+		if err := os.WriteFile(inTheWay, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	if results, err := far.take(o, first...); err == nil {
+		t.Fatalf("published in spite of all: %+v", results)
+	}
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, key.Public()) {
+		t.Errorf("before it is published the keyring has %d bytes, %v", len(ring), err)
+	}
+	before, err := far.store.Files().ReadState(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	o.Taken = nil
+	for range 2 {
+		far.mustTake(o, near.export(mirror.ExportOptions{})...)
+		if err := far.store.WriteState(stable, before); err != nil { // as if it was killed then
+			t.Fatal(err)
+		}
+		if results, err := far.take(o, near.export(mirror.ExportOptions{})...); err != nil || len(results[0].Known) != 1 {
+			t.Fatalf("once more: %+v, %v", results, err)
+		}
+		if id := current(t, near.store, stable); far.imported() != id.String() {
+			t.Errorf("what came last is %q, want %v", far.imported(), id)
+		}
+		if before, err = far.store.Files().ReadState(stable); err != nil {
+			t.Fatal(err)
+		}
+		tree.AddDay()
+		near.upstream.Publish(tree)
+		near.mustSync()
+	}
+	far.take(o, first...)
+	if id := current(t, far.store, stable); far.imported() != id.String() {
+		t.Error("an older bundle, once more, is called the last that came")
+	}
+}
+
+// imported returns the id of the snapshot that came last.
+func (s *farSite) imported() string {
+	s.t.Helper()
+	data, err := s.store.Files().ReadState(stable)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var st struct{ Imported mirror.Imported }
+	if err := json.Unmarshal(data, &st); err != nil {
+		s.t.Fatal(err)
+	}
+	return st.Imported.Snapshot
+}
+
+// A site whose key is trusted cannot spoil the keyring that clients of all streams get.
+func TestImportSigners(t *testing.T) {
+	near := newSite(t, streamstest.MAAS(streamstest.Shape{}))
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle, far := newFarSite(t), newFarSite(t)
+	middle.mustTake(mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}, near.export(mirror.ExportOptions{})...)
+	state, err := middle.store.Files().ReadState(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state = regexp.MustCompile(`"signers": "[^"]*"`).ReplaceAll(state, []byte(`"signers": "c29tZXRoaW5nIGVsc2U="`))
+	if err := middle.store.WriteState(stable, state); err != nil {
+		t.Fatal(err)
+	}
+	middleKey, err := middle.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.take(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint()}, exportFrom(t, middle.store, mirror.ExportOptions{})...); !errors.Is(err, bundle.ErrContents) {
+		t.Errorf("got %v", err)
+	}
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || len(ring) > 0 {
+		t.Errorf("the keyring has %q, %v", ring, err)
 	}
 }

@@ -63,10 +63,6 @@ func traceCustody(f documents, man *cache.Manifest, s Stream, now time.Time) (*C
 	if err != nil {
 		return nil, err
 	}
-	lists, err := shownLists(f, man)
-	if err != nil {
-		return nil, err
-	}
 	tr := &tracing{files: f, trust: t, now: now, custody: &Custody{Stream: man.Stream, Versions: []VouchedVersion{}, Faults: []string{}},
 		published: map[string]cache.Entry{}, unnamed: map[string]bool{}, fitting: map[string]bool{}}
 	for _, e := range man.Entries {
@@ -74,9 +70,13 @@ func traceCustody(f documents, man *cache.Manifest, s Stream, now time.Time) (*C
 			tr.published[e.Path], tr.unnamed[e.Path] = e, true
 		}
 	}
+	lists, err := tr.toldLists(man)
+	if err != nil {
+		return nil, err
+	}
 	tr.readCandidates(man)
-	for _, l := range lists {
-		tr.list(l)
+	for i, l := range lists {
+		tr.list(l, i > 0 && lists[i-1].ContentID == l.ContentID)
 	}
 	tr.rest()
 	return tr.custody, nil
@@ -92,7 +92,12 @@ type tracing struct {
 	published  map[string]cache.Entry // by path
 	unnamed    map[string]bool        // of these paths those of which no list was met yet that names them
 	fitting    map[string]bool        // whether contents fit other sums than SHA-256, as they were read
+	own        bool                   // the lists are the site's own, and name nothing but what is published
+	misfits    []misfit               // where they do
 }
+
+// A misfit is an item of the site's own lists that is not published so.
+type misfit struct{ path, fault string }
 
 // A candidate is a list of upstream's that may vouch.
 type candidate struct {
@@ -155,13 +160,72 @@ func (tr *tracing) readCandidate(man *cache.Manifest, e cache.Entry) (*candidate
 	return c, nil
 }
 
-// list traces every version of a list that clients are shown.
-func (tr *tracing) list(l *streams.Products) {
+// toldLists returns the lists that clients of a snapshot may be told, in the order of their content ids. Of the site's own it returns
+// every text, whatever form and name a document has: whoever made the snapshot may have a word for each client. They have to be
+// documents, so that nothing else is served in their place, and indexes have to name some of them.
+func (tr *tracing) toldLists(man *cache.Manifest) (lists []*streams.Products, err error) {
+	if shownKind(man) != cache.KindSite {
+		return shownLists(tr.files, man)
+	}
+	tr.own = true
+	site, seen := map[string]bool{}, map[cache.Digest]bool{}
+	for _, e := range man.Entries {
+		site[e.Path] = site[e.Path] || e.Kind == cache.KindSite
+	}
+	for _, e := range man.Entries {
+		if e.Kind != cache.KindSite {
+			continue
+		}
+		if doc, apart := strings.CutSuffix(e.Path, ".gpg"); apart && site[doc] {
+			continue
+		}
+		data, err := readEntry(tr.files, e)
+		if err != nil {
+			return nil, err
+		}
+		text, err := textOf(data)
+		if err != nil {
+			tr.fault("cannot read %s: %v", e.Path, err)
+			continue
+		}
+		if told := cache.Sum(bytes.TrimRight(text, "\n")); !seen[told] {
+			seen[told] = true
+			lists = append(lists, tr.told(e.Path, text, site)...)
+		}
+	}
+	slices.SortStableFunc(lists, func(a, b *streams.Products) int { return cmp.Compare(a.ContentID, b.ContentID) })
+	return lists, nil
+}
+
+// told returns the list that a document of the site's is, if it is one.
+func (tr *tracing) told(path string, text []byte, site map[string]bool) []*streams.Products {
+	if x, err := streams.ParseIndex(text); err == nil {
+		for _, e := range x.Entries {
+			if !site[string(e.Path)] {
+				tr.fault("%s names %s, which is no document of the site's", path, e.Path)
+			}
+		}
+		return nil
+	}
+	l, err := streams.ParseProducts(text)
+	if err != nil {
+		tr.fault("cannot read %s: %v", path, err)
+		return nil
+	}
+	return []*streams.Products{l}
+}
+
+// list traces every version of a list that clients are shown; again: another text of it was traced before.
+func (tr *tracing) list(l *streams.Products, again bool) {
 	for _, prod := range l.Products {
 		for _, v := range prod.Versions {
 			items := slices.DeleteFunc(slices.Clone(v.Items), func(it *streams.Item) bool {
 				e, ok := tr.published[string(it.Path)]
-				return !ok || !tr.fits(it, e)
+				ok = ok && tr.fits(it, e)
+				if !ok && tr.own {
+					tr.misfits = append(tr.misfits, misfit{string(it.Path), fmt.Sprintf("%s %s: %s is not published as the site's list says", prod.Name, v.Name, it.Path)})
+				}
+				return !ok
 			})
 			if len(items) == 0 {
 				continue // upstream's to name: nothing of it is published
@@ -172,6 +236,9 @@ func (tr *tracing) list(l *streams.Products) {
 			doc, err := tr.voucher(versionID{l.ContentID, prod.Name, v.Name}, items)
 			if err != nil {
 				tr.fault("%s %s: %v", prod.Name, v.Name, err)
+			}
+			if again {
+				continue
 			}
 			tr.custody.Versions = append(tr.custody.Versions, VouchedVersion{l.ContentID, prod.Name, v.Name, len(items), doc})
 		}
@@ -234,12 +301,22 @@ func (tr *tracing) fits(it *streams.Item, e cache.Entry) bool {
 func (tr *tracing) rest() {
 	for _, c := range tr.candidates {
 		if len(tr.unnamed) == 0 {
-			return
+			break
 		}
 		for _, it := range c.products.Items() {
 			if path := string(it.Path); c.refused == nil && tr.unnamed[path] && tr.fits(it, tr.published[path]) {
 				delete(tr.unnamed, path)
 			}
+		}
+	}
+	tr.faultUnnamed()
+}
+
+// faultUnnamed notes what nothing names with the content that it has, and what the site's own lists name with another.
+func (tr *tracing) faultUnnamed() {
+	for _, m := range tr.misfits {
+		if !tr.unnamed[m.path] {
+			tr.fault("%s", m.fault)
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(tr.unnamed)) {

@@ -94,6 +94,9 @@ func (e *exporting) plan(ctx context.Context) (err error) {
 	if err := e.pack(); err != nil {
 		return err
 	}
+	if _, err := bundle.Parse(c.Encode()); err != nil { // nobody could read it
+		return err
+	}
 	e.res.Signed, err = e.key.Clearsign(c.Encode(), c.Created)
 	return err
 }

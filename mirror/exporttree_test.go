@@ -264,9 +264,31 @@ func TestExportTreeRefused(t *testing.T) {
 		must(os.WriteFile(filepath.Join(dir, ".oxbow/lock"), nil, 0o600))
 		must(os.WriteFile(filepath.Join(dir, ".oxbow/trees"), []byte(`{"format": "oxbow trees 1", "stream": "other"}`), 0o600))
 	})
+	refused("a tree that is none", "a tree that is none", true, func(dir string) {
+		must(os.Mkdir(filepath.Join(dir, ".oxbow"), 0o700))
+		must(os.WriteFile(filepath.Join(dir, ".oxbow/lock"), nil, 0o600))
+		must(os.WriteFile(filepath.Join(dir, ".oxbow/trees"), []byte(`{"format": "oxbow trees 1", "stream": "stable", "trees": [null]}`), 0o600))
+	})
 	s.redefine(func(st *mirror.Stream) { st.Advertise = mirror.AdvertiseAll })
 	s.mustSyncPlain()
 	refused("known files", "`advertise: selected`", false, func(string) {})
+}
+
+// A file that another name leads to, put where the export writes next, is not written through.
+func TestExportTreePlanted(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, streamstest.MAAS(streamstest.Shape{}))
+	s.mustSync()
+	dir, mine := t.TempDir(), filepath.Join(t.TempDir(), "mine")
+	for _, err := range []error{os.WriteFile(mine, []byte("mine"), 0o600), os.Mkdir(filepath.Join(dir, ".oxbow"), 0o700), os.Link(mine, filepath.Join(dir, ".oxbow/trees.new"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.mustExportTree(dir, mirror.TreeOptions{})
+	if data, err := os.ReadFile(mine); err != nil || string(data) != "mine" {
+		t.Errorf("it has %q, %v", data, err)
+	}
 }
 
 // A blob that is damaged in the store is not copied.

@@ -18,7 +18,7 @@ import (
 // Imported says how a stream came by bundles.
 type Imported struct {
 	Site      string    `json:"site"`     // fingerprint of the key that signs its bundles
-	Snapshot  string    `json:"snapshot"` // the newest that came
+	Snapshot  string    `json:"snapshot"` // the newest that came; empty: the first is being published
 	Created   time.Time `json:"created"`  // of that
 	Bundle    string    `json:"bundle"`   // by which it came
 	Time      time.Time `json:"time"`     // when
@@ -247,7 +247,9 @@ type incoming struct {
 	id        cache.Digest
 	contents  *bundle.Contents
 	manifests map[cache.Digest]*cache.Manifest
+	text      int64             // bytes of the manifests
 	aside     map[string][]byte // small members by path
+	signers   map[string][]byte // binary keyrings of those who sign what clients read, by stream
 }
 
 // admit refuses a bundle that could not be published, before anything of it is taken in.
@@ -280,7 +282,7 @@ func (im *importing) follows(st *state, s bundle.Snapshot) error {
 		return nil
 	}
 	have := "has nothing of it"
-	if st.Imported != nil {
+	if st.Imported != nil && st.Imported.Snapshot != "" {
 		have = fmt.Sprintf("has %.12s", st.Imported.Snapshot)
 	}
 	return fmt.Errorf("stream %s: %w: it continues snapshot %.12s, and this site %s; import the bundle that brings %[3]s, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", s.Stream, ErrGap, s.Since, have)

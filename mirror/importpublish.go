@@ -85,16 +85,7 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 	} else if !errors.Is(err, cache.ErrNoSnapshot) {
 		return false, err
 	}
-	// Clients need the keys as soon as it is current, whatever comes then.
-	err = im.m.update(s.Stream, func(st *state) {
-		if st.Imported == nil {
-			st.Imported = &Imported{Site: in.contents.Site}
-		}
-		if signers := in.aside[bundle.SiteKeysPath(s.Stream)]; !bytes.Contains(st.Imported.Signers, signers) {
-			st.Imported.Signers = slices.Concat(signers, st.Imported.Signers)
-		}
-	})
-	if err != nil {
+	if err := im.introduce(in, s); err != nil {
 		return false, err
 	}
 	if _, err := im.m.store.PublishOver(ctx, over, man); err != nil {
@@ -103,31 +94,57 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 	return true, im.record(in, s, man)
 }
 
-// record takes down what came.
+// introduce has clients be given the keys that sign a snapshot before it is published, beside those that sign what is now.
+func (im *importing) introduce(in *incoming, s bundle.Snapshot) error {
+	return im.m.update(s.Stream, func(st *state) {
+		if st.Imported == nil {
+			st.Imported = &Imported{Site: in.contents.Site}
+		}
+		st.Imported.Signers = st.Imported.signers(in.signers[s.Stream])
+	})
+}
+
+// signers returns the keys that sign what came, and those of what comes: older snapshots are still kept.
+func (rec *Imported) signers(new []byte) []byte {
+	switch {
+	case rec == nil:
+		return new
+	case bytes.Contains(rec.Signers, new):
+		return rec.Signers
+	}
+	return slices.Concat(rec.Signers, new)
+}
+
+// record notes how the stream came by what is published now.
 func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
 	return im.m.update(s.Stream, func(st *state) {
+		before := st.Imported
 		st.Imported = im.imported(in, s, man)
+		st.Imported.Signers = before.signers(st.Imported.Signers)
 		st.Accepted.Index = im.upstreamIndex(man)
 		st.Last = &Last{Time: im.m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	})
 }
 
-// complete records a snapshot that is current by an import which was killed before it did that.
+// complete notes of a snapshot that came before what an import did not, which was killed as it had published it.
 func (im *importing) complete(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
-	now, err := im.m.store.Current(s.Stream)
-	if err != nil || now.ID != s.ID {
-		return nil // it came before others
-	}
 	st, err := readState(im.m.store.Files(), s.Stream)
-	if err != nil || st.Imported == nil || st.Imported.Snapshot == s.ID.String() {
+	if err != nil {
 		return err
+	}
+	now, err := im.m.store.Current(s.Stream)
+	if err != nil {
+		return err
+	}
+	if st.Imported == nil || st.Imported.Snapshot == s.ID.String() || now.ID != s.ID && !man.Created.After(st.Imported.Created) {
+		return nil // it is synced here, or something newer came
 	}
 	return im.record(in, s, man)
 }
 
 func (im *importing) imported(in *incoming, s bundle.Snapshot, man *cache.Manifest) *Imported {
 	rec := &Imported{Site: in.contents.Site, Snapshot: s.ID.String(), Created: man.Created, Bundle: in.id.String(),
-		Time: im.m.now().UTC().Truncate(time.Second), Signers: in.aside[bundle.SiteKeysPath(s.Stream)]}
+		Time: im.m.now().UTC().Truncate(time.Second), Signers: in.signers[s.Stream]}
 	for n := 1; in.aside[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
 		rec.Handovers = append(rec.Handovers, string(in.aside[bundle.HandoverPath(s.Stream, n)]))
 	}

@@ -22,7 +22,7 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 	}
 	in := im.in
 	if in == nil || in.id != r.Contents.ID() {
-		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}}
+		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}, signers: map[string][]byte{}}
 		if err := im.admit(in); err != nil {
 			return err
 		}
@@ -92,15 +92,16 @@ func (im *importing) member(ctx context.Context, in *incoming, r *bundle.Reader,
 	return nil
 }
 
-// manifest reads the manifest of a snapshot, once.
+// manifest reads the manifest of a snapshot, once. All of them together are no longer than one may be.
 func (in *incoming) manifest(m bundle.Member, data io.Reader) error {
 	if in.manifests[m.Content()] != nil {
 		return nil
 	}
-	text, err := bundle.Decompress(m, data, cache.MaxManifest)
+	text, err := bundle.Decompress(m, data, cache.MaxManifest-in.text)
 	if err != nil {
 		return err
 	}
+	in.text += int64(len(text))
 	man, err := cache.ParseManifest(text)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, m.Path, err)
@@ -160,6 +161,13 @@ func (im *importing) expect(in *incoming) error {
 	for _, s := range in.contents.Snapshots {
 		if in.manifests[s.ID] == nil {
 			return fmt.Errorf("%w: it has no manifest of snapshot %v", bundle.ErrContents, s.ID)
+		}
+		ring, err := streams.ReadKeyring(in.aside[bundle.SiteKeysPath(s.Stream)])
+		if err == nil {
+			in.signers[s.Stream], err = ring.Public() // which becomes a part of the keyring of every client
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", bundle.ErrContents, bundle.SiteKeysPath(s.Stream), err)
 		}
 	}
 	if err := in.complete(); err != nil {

@@ -164,6 +164,7 @@ type inspecting struct {
 	members   map[string][]byte
 	docs      map[cache.Digest]bundle.Member
 	manifests map[cache.Digest]*cache.Manifest
+	text      int64 // bytes of the manifests
 }
 
 func (in *inspecting) fault(format string, args ...any) {
@@ -255,10 +256,11 @@ func (in *inspecting) member(r *bundle.Reader, m bundle.Member, data io.Reader, 
 	case bundle.KindDocument:
 		in.docs[m.Content()] = m
 	case bundle.KindSnapshot:
-		text, err := bundle.Decompress(m, bytes.NewReader(text), cache.MaxManifest)
+		text, err := bundle.Decompress(m, bytes.NewReader(text), cache.MaxManifest-in.text)
 		if err != nil {
 			return err
 		}
+		in.text += int64(len(text))
 		if in.manifests[m.Content()], err = cache.ParseManifest(text); err != nil {
 			return err
 		}

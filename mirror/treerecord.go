@@ -98,6 +98,9 @@ func (x *treeExport) readRecord(data []byte, stream string) error {
 		return fmt.Errorf("%w of stream %s, but of stream %s: give every stream a directory of its own", ErrForeign, stream, x.record.Stream)
 	}
 	for _, t := range x.record.Trees {
+		if t == nil {
+			return fmt.Errorf("%w: cannot read %s/trees: it names a tree that is none", ErrForeign, treeState)
+		}
 		var err error
 		if t.ID, err = cache.ParseDigest(t.Text); err != nil {
 			return fmt.Errorf("%w: cannot read %s/trees: %w", ErrForeign, treeState, err)
@@ -224,7 +227,10 @@ func readBounded(root *os.Root, name string) ([]byte, error) {
 // writeDurable writes a small file, in place of the one that is there, if one is.
 func writeDurable(root *os.Root, name string, data []byte) error {
 	temp := name + ".new"
-	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // never a file that somebody else put there
 	if err != nil {
 		return err
 	}

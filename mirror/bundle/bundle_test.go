@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
@@ -345,6 +347,35 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// A key that has expired is one that is not trusted, which carrying the volume anew would not mend.
+func TestExpired(t *testing.T) {
+	e, err := openpgp.NewEntity("expires", "", "", &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: 3600, Time: func() time.Time { return theTime }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var secret bytes.Buffer
+	if err := e.SerializePrivate(&secret, nil); err != nil {
+		t.Fatal(err)
+	}
+	key, err := streams.ReadSigningKey(secret.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := makeBundle(t)
+	b.contents.Site, b.members[siteFile] = key.Fingerprint(), key.Public()
+	b.contents.Members[0] = Member{Path: siteFile, Digest: cache.Sum(key.Public()), Size: int64(len(key.Public()))}
+	if b.signed, err = key.Clearsign(b.contents.Encode(), theTime); err != nil {
+		t.Fatal(err)
+	}
+	volume := b.volume(t, 1)
+	if _, err := NewReader(bytes.NewReader(volume), trustAll, theTime.Add(time.Minute)); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewReader(bytes.NewReader(volume), trustAll, theTime.Add(2*time.Hour)); !errors.Is(err, ErrForeign) || errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A document that grows without end is not decompressed to its end.
 func TestBomb(t *testing.T) {
 	var bomb bytes.Buffer
@@ -383,6 +414,7 @@ func TestContentsRefused(t *testing.T) {
 		"a name with a break":   func(c *Contents) { c.Members[1].Path = "streams/stable/stream.json\n# x" },
 		"a program's name":      func(c *Contents) { c.MadeBy = "x\n# created" },
 		"a large description":   func(c *Contents) { c.Members[1].Size = MaxSmall + 1 },
+		"a large document":      func(c *Contents) { c.Members[5].Size = maxShared },
 		"a negative size":       func(c *Contents) { c.Members[len(c.Members)-1].Size = -1 },
 		"an immense size":       func(c *Contents) { c.Members[len(c.Members)-1].Size = maxMember + 1 },
 		"keys of another":       func(c *Contents) { c.Members[2].Path = UpstreamKeysPath("other") },

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +23,10 @@ const (
 
 	// maxMember bounds a member in bytes.
 	maxMember = 1 << 42
+
+	// maxShared bounds the members in bytes that are in every volume, together: a reader may hold them all. The whole of
+	// images.maas.io has a few megabytes.
+	maxShared = 256 << 20
 )
 
 // Contents is the table of contents of a bundle.
@@ -249,18 +252,29 @@ func (c *Contents) check() error {
 	if c.Volumes < 1 || c.Volumes > MaxVolumes {
 		return fmt.Errorf("%d volumes are not 1 to %d", c.Volumes, MaxVolumes)
 	}
-	streams := map[string]bool{}
+	streams := map[string]cache.Digest{}
 	for _, s := range c.Snapshots {
-		if !isName(s.Stream) || streams[s.Stream] {
+		if !isName(s.Stream) || !streams[s.Stream].IsZero() {
 			return fmt.Errorf("stream %.100q is malformed, or there twice", s.Stream)
 		}
-		streams[s.Stream] = true
+		streams[s.Stream] = s.ID
 	}
 	if len(streams) == 0 {
 		return errors.New("it brings no snapshot")
 	}
 	seen := make(map[string]bool, len(c.Members))
+	first := map[int]string{} // the first member of each volume
+	shared := int64(0)
 	for i, m := range c.Members {
+		if first[m.Volume] == "" {
+			first[m.Volume] = m.Path
+		}
+		if m.Volume == 0 {
+			shared += min(m.Size, maxShared+1)
+		}
+		if shared > maxShared {
+			return fmt.Errorf("what is in every volume has more than %d bytes", maxShared)
+		}
 		if seen[m.Path] {
 			return fmt.Errorf("%s is there twice", m.Path)
 		}
@@ -273,7 +287,7 @@ func (c *Contents) check() error {
 		}
 	}
 	for n := 1; n <= c.Volumes; n++ {
-		if i := slices.IndexFunc(c.Members, func(m Member) bool { return m.Volume == n }); i < 0 || c.Members[i].Path != VolumePath(n) {
+		if first[n] != VolumePath(n) {
 			return fmt.Errorf("volume %d does not begin with %s", n, VolumePath(n))
 		}
 	}
@@ -286,7 +300,7 @@ func (c *Contents) check() error {
 }
 
 // checkMember reports a member with a name that it cannot have, or in a volume where it cannot be.
-func (c *Contents) checkMember(m Member, streams map[string]bool) error {
+func (c *Contents) checkMember(m Member, streams map[string]cache.Digest) error {
 	ok := false
 	switch m.Kind() {
 	case KindFile:
@@ -297,24 +311,15 @@ func (c *Contents) checkMember(m Member, streams map[string]bool) error {
 		ok = m.Path == DocumentPath(m.Content()) && m.Volume == 0
 	case KindSnapshot:
 		stream, _ := m.Stream()
-		ok = m.Volume == 0 && slices.Contains(c.snapshots(), Snapshot{Stream: stream, ID: m.Content()}) && m.Path == SnapshotPath(stream, m.Content())
+		ok = m.Volume == 0 && streams[stream] == m.Content() && m.Path == SnapshotPath(stream, m.Content())
 	case KindHandover, KindKeys, KindStream:
 		stream, _ := m.Stream()
-		ok = m.Volume == 0 && m.Size <= MaxSmall && (m.Path == siteFile || streams[stream])
+		ok = m.Volume == 0 && m.Size <= MaxSmall && (m.Path == siteFile || !streams[stream].IsZero())
 	}
 	if !ok {
 		return fmt.Errorf("%.200q is no member that a bundle has in its place", m.Path)
 	}
 	return nil
-}
-
-// snapshots returns the snapshots without what they need.
-func (c *Contents) snapshots() []Snapshot {
-	all := slices.Clone(c.Snapshots)
-	for i := range all {
-		all[i].Since = cache.Digest{}
-	}
-	return all
 }
 
 // isName accepts the names that streams may have.

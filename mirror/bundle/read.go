@@ -63,7 +63,7 @@ func NewReader(r io.Reader, trust Trust, now time.Time) (*Reader, error) {
 		return nil, err
 	}
 	if b.Signer, err = ring.Verify(b.Signed, now); err != nil {
-		if errors.Is(err, streams.ErrUnknownKey) {
+		if errors.Is(err, streams.ErrUnknownKey) || errors.Is(err, streams.ErrKeyExpired) || errors.Is(err, streams.ErrKeyRevoked) {
 			return nil, fmt.Errorf("%w: %w", ErrForeign, err)
 		}
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, contentsFile, err)
