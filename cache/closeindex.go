@@ -13,7 +13,8 @@ import (
 // any more it is tried again for ever. So an index is closed only where that works. Otherwise it is left as a crash leaves it, which
 // loses nothing: all writes are in its log, and durable.
 
-// errLeft: the index was not closed. Open it again, as after a crash.
+// errLeft: the index was not closed, and Badger may write to it still. End the process; who opens the index again does so as after a
+// crash.
 var errLeft = errors.New("the index was left as it is")
 
 // closeTime bounds the closing of an index, which takes some milliseconds, or some seconds after many writes.
