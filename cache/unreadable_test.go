@@ -63,19 +63,20 @@ func makeUnreadable(t *testing.T, name string) (heal func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { bad.Close() })
 	_, err = bad.Write(data)
-	err = errors.Join(err, bad.Sync(), unix.Fadvise(int(bad.Fd()), 0, 0, unix.FADV_DONTNEED), bad.Close(),
-		unix.Mount(bad.Name(), name, "", unix.MS_BIND, ""))
-	if err != nil {
+	if err = errors.Join(err, bad.Sync(), unix.Mount(bad.Name(), name, "", unix.MS_BIND, "")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unmount(t, name) })
 	if out, err := exec.Command("sh", "-c", "truncate -s 1M "+image+" && losetup -c "+device).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if _, err := os.ReadFile(name); !errors.Is(err, syscall.EIO) {
-		t.Fatalf("reading %s gives %v", name, err)
-	}
+	await(t, "an error of the disk", func() bool { // once memory has forgotten the file
+		err := unix.Fadvise(int(bad.Fd()), 0, 0, unix.FADV_DONTNEED)
+		_, readErr := os.ReadFile(name)
+		return err == nil && errors.Is(readErr, syscall.EIO)
+	})
 	return func() { unmount(t, name) }
 }
 
