@@ -216,9 +216,10 @@ func TestMirrorDrop(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var during error
-	s.upstream.SetFault(func(*http.Request) streamstest.Fault {
+	s.upstream.SetFault(func(r *http.Request) streamstest.Fault {
 		_, during = s.m.Drop(context.Background(), stable)
 		stop()
+		<-r.Context().Done() // the sync is not to have an answer before it hears of the stop
 		return streamstest.Fault{}
 	})
 	if _, err := s.m.Sync(ctx, stable, mirror.SyncOptions{}); !errors.Is(err, context.Canceled) || !errors.Is(during, mirror.ErrSyncing) {
