@@ -119,8 +119,13 @@ func (s *Store) Receive(ctx context.Context, w Want, r io.Reader) (*Ingest, erro
 }
 
 func (in *Ingest) receive(ctx context.Context, r io.Reader) error {
-	if err := in.Reset(); err != nil {
-		return err
+	in.mu.Lock()
+	left := len(in.have) > 0 // by an earlier run
+	in.mu.Unlock()
+	if left {
+		if err := in.Reset(); err != nil {
+			return err
+		}
 	}
 	buf := in.s.buffers.Get().(*[]byte)
 	defer in.s.buffers.Put(buf)

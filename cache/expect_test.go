@@ -7,17 +7,25 @@ import (
 	"time"
 )
 
+var expectedText = []byte("of a volume")
+
+// expected takes in a blob that nothing names, and has it be expected by a bundle.
+func expected(t *testing.T, s *Store) (bundle, d Digest) {
+	t.Helper()
+	d = ingest(t, s, expectedText)
+	flush(t, s)
+	bundle = Sum([]byte("a bundle"))
+	if err := s.Expect(bundle, []Digest{d}); err != nil {
+		t.Fatal(err)
+	}
+	return bundle, d
+}
+
 // What is expected stays through sweeps, until nothing of it came for sixty days; then it goes, and what came of it with the next.
 func TestExpectedBlobsStay(t *testing.T) {
 	t.Parallel()
 	s := createStore(t)
-	data := []byte("of a volume")
-	d := ingest(t, s, data)
-	flush(t, s)
-	bundle := Sum([]byte("a bundle"))
-	if err := s.Expect(bundle, []Digest{d}); err != nil {
-		t.Fatal(err)
-	}
+	_, d := expected(t, s)
 	now := time.Now()
 	s.opts.Now = func() time.Time { return now }
 	if _, lines := planSweep(t, s); len(lines) > 0 {
@@ -39,13 +47,7 @@ func TestExpectedBlobsStay(t *testing.T) {
 func TestExpectedAnewStays(t *testing.T) {
 	t.Parallel()
 	s := createStore(t)
-	data := []byte("of a volume")
-	d := ingest(t, s, data)
-	flush(t, s)
-	bundle := Sum([]byte("a bundle"))
-	if err := s.Expect(bundle, []Digest{d}); err != nil {
-		t.Fatal(err)
-	}
+	bundle, d := expected(t, s)
 	long := time.Now().Add(-expectedAge - time.Hour)
 	if err := os.Chtimes(filepath.Join(s.dir, expectedName(bundle)), long, long); err != nil {
 		t.Fatal(err)
@@ -59,7 +61,7 @@ func TestExpectedAnewStays(t *testing.T) {
 	}
 	execute(t, plan, SweepResult{Spared: 2})
 	wantNames(t, s, bundlesDir, bundle.String())
-	wantBlob(t, s, data)
+	wantBlob(t, s, expectedText)
 	if err := s.Unexpect(bundle); err != nil {
 		t.Fatal(err)
 	}

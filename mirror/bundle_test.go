@@ -116,7 +116,7 @@ func (s *farSite) have() *mirror.Have {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	h, err := mirror.ReadHave(doc, nil, time.Now())
+	h, err := mirror.ReadHave(doc)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (m *Mirror) Have(madeBy string) ([]byte, error) {
 				return nil, err
 			}
 			for _, e := range man.Entries {
-				if e.Kind == cache.KindItem && m.store.Holds(e.Digest) {
+				if e.Kind == cache.KindItem && !h.Blobs[e.Digest] && m.store.Holds(e.Digest) {
 					h.Blobs[e.Digest] = true
 				}
 			}
@@ -77,15 +77,10 @@ func (h *Have) encode() []byte {
 	return b.Bytes()
 }
 
-// ReadHave reads what [Mirror.Have] returned. If keyring is not nil, it has to be signed by one of its keys.
-func ReadHave(doc []byte, keyring *streams.Keyring, now time.Time) (*Have, error) {
+// ReadHave reads what [Mirror.Have] returned. Whose signature is on it does not matter: a forged one leads to a bundle that does not
+// fit, which the other side refuses.
+func ReadHave(doc []byte) (*Have, error) {
 	text, err := streams.ClearText(doc)
-	if keyring != nil {
-		var signed *streams.Signed
-		if signed, err = keyring.Verify(doc, now); err == nil {
-			text = signed.Text
-		}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot use what the other side has: %w", err)
 	}

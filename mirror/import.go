@@ -91,7 +91,8 @@ var (
 )
 
 // Import reads volumes of bundles, in any order, and makes the snapshots of each bundle current of which all is here by then. What
-// was read stays until the rest comes; nothing of it is served before. Of several bundles the older one comes first.
+// was read stays until the rest comes; nothing of it is served before. Of several bundles the older one comes first. A volume that is
+// damaged costs no other: all are read, and the error names those.
 //
 // Errors are those of package bundle, ErrGap, ErrOlder, ErrVouched, and the store's. What came before the error is kept.
 func (m *Mirror) Import(ctx context.Context, volumes []Volume, o ImportOptions) ([]*BundleResult, error) {
@@ -169,8 +170,8 @@ type orderedVolume struct {
 	contents *bundle.Contents
 }
 
-// inOrder returns the volumes of a bundle together, those of older bundles first. Each is looked into for that, and then begun anew;
-// one that cannot be is an error, before anything is taken in.
+// inOrder returns the volumes of a bundle together, those of older bundles first. Each is looked into for that, and then begun anew.
+// One of which not even that can be read is left out, and noted as damaged; any other error comes before anything is taken in.
 func (im *importing) inOrder(volumes []Volume) ([]orderedVolume, error) {
 	if len(volumes) == 1 { // which may be standard input
 		return []orderedVolume{{Volume: volumes[0]}}, nil

@@ -309,7 +309,8 @@ func (r *repair) products(n namer) map[string]versionID {
 
 // recheck lists the faults besides blobs that are left.
 func (r *repair) recheck(ctx context.Context, hurt map[cache.Digest]bool) error {
-	again, err := r.m.store.Check(ctx, cache.CheckOptions{Part: cache.Part{Share: 1e-12}})
+	const none = 1e-12 // of the blobs is read again: those that are left are listed
+	again, err := r.m.store.Check(ctx, cache.CheckOptions{Part: cache.Part{Share: none}})
 	if err != nil {
 		return err
 	}

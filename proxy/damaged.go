@@ -26,7 +26,7 @@ func (s *Server) mayFill(found cache.Found) bool {
 
 // setAside has nobody read a damaged file any more, and tells of it.
 func (s *Server) setAside(stream string, found cache.Found, err error) {
-	s.metrics.damaged(stream)
+	s.metrics.Damaged(stream)
 	s.log.Error("integrity: a published file cannot be served", "stream", stream, "path", found.Path,
 		"digest", found.Digest.String(), "snapshot", found.Snapshot.String(), "reason", err)
 	if err := s.store.Doubt(found.Digest); err != nil {

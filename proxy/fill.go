@@ -192,7 +192,7 @@ func (f *fill) next() (off int64, ok bool) {
 
 // corrupt is told of a source that delivers something else.
 func (f *fill) corrupt(err error) {
-	f.metrics.damaged(f.stream)
+	f.metrics.Damaged(f.stream)
 	f.log.Error("integrity: upstream delivers something else than its metadata says", "stream", f.stream, "path", f.entry.Path,
 		"digest", f.entry.Digest.String(), "reason", err)
 }

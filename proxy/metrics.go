@@ -184,10 +184,8 @@ func (m *Metrics) connected(n float64) {
 	}
 }
 
-// Damaged counts a fault of what is published that was found otherwise than by a request.
-func (m *Metrics) Damaged(stream string) { m.damaged(stream) }
-
-func (m *Metrics) damaged(stream string) {
+// Damaged counts a fault of what is published, or of what upstream delivers of it.
+func (m *Metrics) Damaged(stream string) {
 	if m != nil {
 		m.integrity.WithLabelValues(m.stream(stream)).Inc()
 	}

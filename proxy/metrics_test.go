@@ -200,7 +200,7 @@ func TestSeriesGoWithTheirStream(t *testing.T) {
 	}
 	for _, stream := range []string{"stable", "other"} {
 		m.Synced(mirror.Event{Stream: stream, Outcome: mirror.OutcomeDone})
-		m.damaged(stream)
+		m.Damaged(stream)
 	}
 	_, text := scrape(t, addr)
 	whole := strings.Count(text, `stream="stable"`)

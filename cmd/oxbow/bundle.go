@@ -21,6 +21,38 @@ func bundleCommand() *cli.Command {
 	}}
 }
 
+// bundleInput is what commands that read bundles are given.
+type bundleInput struct {
+	trust   string // fingerprint of the key that counts; "": none was named
+	keyring []byte // of upstream; nil: none was given
+	volumes []*os.File
+}
+
+// readBundleInput reads flags and opens volumes, which the caller closes.
+func readBundleInput(c *cli.Context) (in bundleInput, err error) {
+	if c.NArg() == 0 {
+		return in, usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
+	}
+	if in.keyring, err = keyringFlag(c); err != nil {
+		return in, err
+	}
+	if in.trust, err = fingerprintFlag(c); err != nil {
+		return in, err
+	}
+	in.volumes, err = openVolumes(c.Args().Slice())
+	return in, err
+}
+
+// fingerprintFlag returns --trust-fingerprint as keys have it, of what people copy: with spaces, in lower case, behind 0x.
+func fingerprintFlag(c *cli.Context) (string, error) {
+	given := c.String("trust-fingerprint")
+	s := strings.TrimPrefix(strings.ToUpper(strings.ReplaceAll(given, " ", "")), "0X")
+	if c.IsSet("trust-fingerprint") && (len(s) != 40 || strings.Trim(s, "0123456789ABCDEF") != "") {
+		return "", usagef(c, "--trust-fingerprint is %q; want all 40 hexadecimal digits, as `oxbow key show` prints them", given)
+	}
+	return s, nil
+}
+
 // volumeSuffix is how the names of volumes in a directory end.
 const volumeSuffix = ".tar"
 

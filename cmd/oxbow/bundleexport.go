@@ -19,7 +19,7 @@ func bundleExportCommand() *cli.Command {
 		Description: "Of each stream the current snapshot, or those that are named. What was written is kept when it is interrupted: the\n" +
 			"same command goes on from there, as long as it means the same snapshots.\n" + aboutID,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "out", Usage: "write volumes into the directory `DIR`, or one to FILE, or to standard output (-)"},
+			&cli.StringFlag{Name: "out", Usage: "write volumes into the directory `DIR`, or one to a file whose name ends with .tar, or to standard output (-)"},
 			&cli.StringFlag{Name: "since", Usage: "leave out what snapshot `ID` of the stream has: the other side has it"},
 			&cli.StringFlag{Name: "have", Usage: "leave out what the other side has, as `FILE` says that `oxbow bundle have` printed there"},
 			&cli.StringFlag{Name: "split", Usage: "make volumes of up to `SIZE`, such as 4GB: what a medium holds"},
@@ -99,7 +99,7 @@ func bundleExport(c *cli.Context) error {
 		say = c.App.ErrWriter
 	}
 	if !v.DryRun {
-		if err := w.write(c, e, v, out, say); err != nil {
+		if err := w.write(c, e, v, out); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func exportArgs(c *cli.Context) (w *exportWork, out string, err error) {
 	out = c.String("out")
 	switch {
 	case out == "" && !c.Bool("dry-run"):
-		return nil, "", usagef(c, "--out says where the bundle goes: a directory, a file, or `-`")
+		return nil, "", usagef(c, "--out says where the bundle goes: a directory, a file whose name ends with .tar, or `-`")
 	case c.IsSet("since") && c.IsSet("have"):
 		return nil, "", usagef(c, "--since and --have both say what the other side has: give one")
 	}

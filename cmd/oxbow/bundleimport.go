@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -26,37 +25,16 @@ func bundleImportCommand() *cli.Command {
 }
 
 func bundleImport(c *cli.Context) error {
-	if c.NArg() == 0 {
-		return usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
-	}
-	keyring, err := keyringFlag(c)
+	in, err := readBundleInput(c)
 	if err != nil {
 		return err
 	}
-	trust, err := fingerprintFlag(c)
-	if err != nil {
-		return err
-	}
-	w := &importBundleWork{Trust: trust, Keyring: keyring, JSON: c.Bool("json")}
-	volumes, err := openVolumes(c.Args().Slice())
-	if err != nil {
-		return err
-	}
-	defer closeAll(volumes)
-	for _, v := range volumes {
+	defer closeAll(in.volumes)
+	w := &importBundleWork{Trust: in.trust, Keyring: in.keyring, JSON: c.Bool("json")}
+	for _, v := range in.volumes {
 		w.Names, w.files = append(w.Names, v.Name()), append(w.files, v)
 	}
 	return perform(c, w, cache.Create)
-}
-
-// fingerprintFlag returns --trust-fingerprint as keys have it, of what people copy: with spaces, in lower case, behind 0x.
-func fingerprintFlag(c *cli.Context) (string, error) {
-	given := c.String("trust-fingerprint")
-	s := strings.TrimPrefix(strings.ToUpper(strings.ReplaceAll(given, " ", "")), "0X")
-	if c.IsSet("trust-fingerprint") && (len(s) != 40 || strings.Trim(s, "0123456789ABCDEF") != "") {
-		return "", usagef(c, "--trust-fingerprint is %q; want all 40 hexadecimal digits, as `oxbow key show` prints them", given)
-	}
-	return s, nil
 }
 
 // An importBundleWork takes in volumes.

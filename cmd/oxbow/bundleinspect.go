@@ -39,24 +39,13 @@ func bundleVerifyCommand() *cli.Command {
 }
 
 func inspectBundle(c *cli.Context, files bool) error {
-	if c.NArg() == 0 {
-		return usagef(c, "want the volumes of a bundle: files, a directory, or `-`")
-	}
-	keyring, err := keyringFlag(c)
+	in, err := readBundleInput(c)
 	if err != nil {
 		return err
 	}
-	trust, err := fingerprintFlag(c)
-	if err != nil {
-		return err
-	}
-	o := mirror.InspectOptions{Files: files, TrustFingerprint: trust, Keyring: keyring}
-	volumes, err := openVolumes(c.Args().Slice())
-	if err != nil {
-		return err
-	}
-	defer closeAll(volumes)
-	all, err := mirror.InspectBundles(c.Context, volumesOf(c.Context, volumes), o)
+	defer closeAll(in.volumes)
+	o := mirror.InspectOptions{Files: files, TrustFingerprint: in.trust, Keyring: in.keyring}
+	all, err := mirror.InspectBundles(c.Context, volumesOf(c.Context, in.volumes), o)
 	if err != nil {
 		return err
 	}

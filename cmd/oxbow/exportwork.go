@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -87,7 +85,7 @@ func (w *exportWork) planOn(ctx context.Context, files *cache.Files) (*mirror.Ex
 	}
 	if w.Have != nil {
 		var err error
-		if o.Have, err = mirror.ReadHave(w.Have, nil, time.Now()); err != nil {
+		if o.Have, err = mirror.ReadHave(w.Have); err != nil {
 			return nil, err
 		}
 	}
@@ -96,7 +94,7 @@ func (w *exportWork) planOn(ctx context.Context, files *cache.Files) (*mirror.Ex
 
 // write writes the volumes that are not there as a whole. All files are opened first: root may become another user to have the
 // store read, who has no right to the medium.
-func (w *exportWork) write(c *cli.Context, e *mirror.Export, v *exportView, out string, say io.Writer) error {
+func (w *exportWork) write(c *cli.Context, e *mirror.Export, v *exportView, out string) error {
 	names, err := volumeNames(e, out)
 	if err != nil {
 		return err

@@ -69,7 +69,11 @@ func (d *daemon) scrubbed() float64 {
 	if err != nil || len(note) != 8 {
 		return 0
 	}
-	return max(0, min(math.Float64frombits(binary.BigEndian.Uint64(note)), 1)) // NaN is 0 here
+	at := math.Float64frombits(binary.BigEndian.Uint64(note))
+	if !(at >= 0 && at < 1) {
+		return 0
+	}
+	return at
 }
 
 func (d *daemon) setScrubbed(part cache.Part) {
