@@ -41,6 +41,12 @@ func (st *state) comes(f *cache.Files) bool {
 	return err != nil || st.Imported.Publishing == "" || slices.ContainsFunc(kept, func(s cache.Snapshot) bool { return s.ID.String() == st.Imported.Publishing })
 }
 
+// ComesByBundles reports whether the snapshots of a stream come by bundles.
+func (m *Mirror) ComesByBundles(name string) bool {
+	st, err := readState(m.store.Files(), name)
+	return err == nil && st.comes(m.store.Files())
+}
+
 // forgetComing takes back what was noted of streams before their first snapshot was published that was to come by a bundle, and did
 // not: they are synced as before, or come by other bundles.
 func (m *Mirror) forgetComing() {
@@ -334,7 +340,7 @@ func (im *importing) state(stream string) (*state, error) {
 func (im *importing) admitted(st *state, in *incoming, s bundle.Snapshot) error {
 	switch {
 	case st.Held != nil:
-		return errors.New(st.Held.warning(s.Stream))
+		return fmt.Errorf("held since %s by a rollback to %.12s: `oxbow snapshot rollback %s --resume`, and import it again", st.Held.Since.UTC().Format(time.RFC3339), st.Held.To, s.Stream)
 	case st.Imported == nil && st.Stream.Name != "" && !st.Stream.Offline:
 		return fmt.Errorf("%w, and would go on to be: `oxbow mirror drop %s` before, or `offline: true` in its configuration", ErrNotImported, s.Stream)
 	case st.Imported != nil && st.Imported.Site != in.contents.Site && in.contents.Site != im.o.TrustFingerprint:
