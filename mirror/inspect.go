@@ -301,6 +301,9 @@ func (in *inspecting) stream(ctx context.Context, s bundle.Snapshot) error {
 			out.Bytes += e.Size
 		}
 	}
+	if err := in.shown(ctx, s, man); err != nil {
+		return err
+	}
 	lists, err := shownLists(in, man)
 	if err != nil {
 		return err
@@ -321,9 +324,6 @@ func (in *inspecting) stream(ctx context.Context, s bundle.Snapshot) error {
 		for _, f := range out.Custody.Faults {
 			in.fault("stream %s: %s", s.Stream, f)
 		}
-	}
-	if err := in.shown(ctx, s, man); err != nil {
-		return err
 	}
 	return in.handovers(s, out)
 }
