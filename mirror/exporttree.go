@@ -390,7 +390,7 @@ func (r *ctxReader) Read(p []byte) (int, error) {
 // every byte is proven, but for links to the store's.
 func (x *treeExport) there(ctx context.Context, name string, e treeFile, done bool) (bool, error) {
 	info, err := x.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() != e.Size) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || err == nil && (!info.Mode().IsRegular() || info.Size() != e.Size) {
 		return false, nil
 	}
 	if err != nil || done {
