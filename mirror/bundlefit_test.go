@@ -2,10 +2,12 @@ package mirror_test
 
 import (
 	"bytes"
+	"crypto/md5"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -326,6 +328,118 @@ func TestImportProvesUpstreamsDocuments(t *testing.T) {
 		f.publish("an unsigned index as upstream has it", f.without(cache.KindUpstream, "streams/v1/index.json.gpg"))
 		newFarSite(t).mustTake(o, near.export(mirror.ExportOptions{})...)
 	}
+}
+
+// Upstream may name a path with two contents, of which one is served, and may give other sums than SHA-256: those are proven by the
+// files, once they are here.
+func TestImportOfOddUpstream(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.redefine(func(st *mirror.Stream) {
+		st.Advertise, st.Select, st.AllowUnsigned, st.Keyring = mirror.AdvertiseAll, []string{"arch~."}, true, nil
+	})
+	if _, err := near.sync(); err != nil {
+		t.Fatal(err)
+	}
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forger{site: near, key: key}
+	if f.honest, err = near.store.Manifest(stable, current(t, near.store, stable)); err != nil {
+		t.Fatal(err)
+	}
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	// edited returns the honest entries with every item of upstream's lists changed, and of each version also a copy that is not, if
+	// twice is set.
+	edited := func(twice bool, change func(item map[string]any)) []cache.Entry {
+		return f.with(func(e cache.Entry) cache.Entry {
+			if e.Kind != cache.KindUpstream || strings.HasSuffix(e.Path, ".gpg") || strings.Contains(e.Path, "index") {
+				return e
+			}
+			doc := readView(t, near.store, cache.Upstream, e.Path)
+			text, clearsigned := doc, streams.IsClearsigned(doc)
+			if clearsigned {
+				if text, err = streams.ClearText(doc); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var list map[string]any
+			if err := json.Unmarshal(text, &list); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range list["products"].(map[string]any) {
+				versions := p.(map[string]any)["versions"].(map[string]any)
+				for _, name := range slices.Collect(maps.Keys(versions)) {
+					if twice {
+						text, _ := json.Marshal(versions[name])
+						var same any
+						if err := json.Unmarshal(text, &same); err != nil {
+							t.Fatal(err)
+						}
+						versions[name+".1"] = same
+					}
+					for _, it := range versions[name].(map[string]any)["items"].(map[string]any) {
+						change(it.(map[string]any))
+					}
+				}
+			}
+			if text, err = json.MarshalIndent(list, "", " "); err != nil {
+				t.Fatal(err)
+			}
+			if doc = text; clearsigned {
+				doc = f.signed(text)
+			}
+			e.Digest, e.Size = f.put(doc), int64(len(doc))
+			return e
+		})
+	}
+	larger := func(it map[string]any) { it["size"] = it["size"].(float64) + 1 }
+	sum := func(md5 func(path string) string) func(it map[string]any) {
+		return func(it map[string]any) {
+			delete(it, "sha256")
+			delete(it, "sha512")
+			it["md5"] = md5(it["path"].(string))
+		}
+	}
+	honest := sum(func(path string) string {
+		return fmt.Sprintf("%x", md5.Sum(readPath(t, near.store, stable, path)))
+	})
+	hostile := sum(func(string) string { return strings.Repeat("0", 32) })
+	for _, test := range []struct {
+		name    string
+		entries []cache.Entry
+		refused string
+	}{
+		{name: "two contents of each path", entries: edited(true, larger)},
+		{name: "another content", entries: edited(false, larger), refused: "bytes, and not"},
+		{name: "no SHA-256", entries: edited(false, honest)},
+		{name: "other sums", entries: edited(false, hostile), refused: "which has another content: "},
+	} {
+		f.publish(test.name, test.entries)
+		volumes := near.export(mirror.ExportOptions{})
+		far := newFarSite(t)
+		if test.refused == "" {
+			far.mustTake(o, volumes...)
+			continue
+		}
+		if _, err := far.take(o, volumes...); !errors.Is(err, mirror.ErrUnfit) || !strings.Contains(err.Error(), test.refused) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if notes := far.notes(); len(notes) > 0 {
+			t.Errorf("%s: noted is %q", test.name, notes)
+		}
+		if _, err := far.store.Current(stable); !errors.Is(err, cache.ErrNoSnapshot) {
+			t.Errorf("%s: it is published: %v", test.name, err)
+		}
+	}
+
+	// What the site signs of an unsigned stream is proven as that of any.
+	near.redefine(func(st *mirror.Stream) { st.Advertise, st.Select = mirror.AdvertiseSelected, nil })
+	if _, err := near.sync(); err != nil {
+		t.Fatal(err)
+	}
+	newFarSite(t).mustTake(o, near.export(mirror.ExportOptions{})...)
 }
 
 // readView is readPath in a view.

@@ -143,9 +143,12 @@ func (im *importing) cameEarlier(in *incoming) bool {
 	})
 }
 
-// refuse ends what is expected of a bundle that is refused, unless files of it came before: it may be only now that it is.
+// refuse ends what is expected of a bundle that is refused, unless files of it came before, or come by another import: it may be only
+// here and now that it is.
 func (im *importing) refuse(in *incoming, err error) error {
-	if in.earlier {
+	im.m.mu.Lock()
+	defer im.m.mu.Unlock()
+	if in.earlier || im.m.importing[in.id] > 1 {
 		return err
 	}
 	return errors.Join(err, im.m.store.Unexpect(in.id))

@@ -18,10 +18,10 @@ func unfinishedText(u *mirror.UnfinishedBundle) string {
 	if len(u.Snapshots) > 0 {
 		what += " of " + strings.Join(slices.Sorted(maps.Keys(u.Snapshots)), ", ")
 	}
-	lacks, remedy := "all of it is here", "import any volume of it again"
+	lacks, remedy := "is not published: all of it is here", "import any volume of it again"
 	switch {
 	case u.Volumes == 0:
-		lacks = "an older oxbow did not note which volumes are missing"
+		lacks = "is not whole: an older oxbow did not note which volumes are missing"
 	case len(u.Missing) > 0:
 		files := 0
 		for _, m := range u.Missing {
@@ -31,9 +31,9 @@ func unfinishedText(u *mirror.UnfinishedBundle) string {
 		if len(u.Missing) > 1 {
 			verb = "are"
 		}
-		lacks, remedy = fmt.Sprintf("%s of %d %s missing, with %s, %s", volumeNumbers(u.Missing), u.Volumes, verb, counted(files, "file"), iec(u.MissingBytes())), "import the rest"
+		lacks, remedy = fmt.Sprintf("is not whole: %s of %d %s missing, with %s, %s", volumeNumbers(u.Missing), u.Volumes, verb, counted(files, "file"), iec(u.MissingBytes())), "import the rest"
 	}
-	return fmt.Sprintf("%s, begun %s, is not whole: %s; what came is kept until %s: %s, or give it up with `oxbow bundle import --abandon %.12s`",
+	return fmt.Sprintf("%s, begun %s, %s; what came is kept until %s: %s, or give it up with `oxbow bundle import --abandon %.12s`",
 		what, stamp(u.Since), lacks, stamp(u.KeptUntil), remedy, u.Bundle)
 }
 
