@@ -2,8 +2,10 @@ package cache
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -17,13 +19,35 @@ const expectedAge = 60 * 24 * time.Hour
 
 func expectedName(id Digest) string { return path.Join(bundlesDir, id.String()) }
 
-// Expect keeps blobs from being swept until Unexpect is called for the same id, or nothing was expected under it anew for sixty
-// days: snapshots are going to name them that come bit by bit. Those that are pulled are evicted no more. It is durable.
-func (s *Store) Expect(id Digest, blobs []Digest) error {
+// The file of an expectation is
+//
+//	# since 2026-01-31T15:04:05Z    when it was noted first
+//	DIGEST                          of a blob, a line each
+//	# about
+//	TEXT                            as it was given; its SHA-256 is the name of the file
+//
+// Older ones have the digests alone, and older programs read nothing else of this one.
+const (
+	expectedSince = "# since "
+	expectedAbout = "# about\n"
+)
+
+// Expect keeps blobs from being swept until Unexpect is called for the SHA-256 of about, or nothing was expected about the same
+// anew for sixty days: snapshots are going to name them that come bit by bit. Those that are pulled are evicted no more. What about
+// says is whoever's who reads it. It is durable.
+func (s *Store) Expect(about []byte, blobs []Digest) error {
+	id := Sum(about)
+	since := s.opts.Now()
+	if old, err := s.files.expected(id); err == nil {
+		since = old.Since
+	}
 	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s%s\n", expectedSince, since.UTC().Format(time.RFC3339))
 	for _, d := range blobs {
 		fmt.Fprintln(&text, d)
 	}
+	text.WriteString(expectedAbout)
+	text.Write(about)
 	err := s.disk.MkdirAll(bundlesDir, 0o755)
 	if err == nil {
 		err = s.disk.WriteFile(expectedName(id), text.Bytes(), 0o644)
@@ -52,42 +76,86 @@ func (s *Store) Unexpect(id Digest) error {
 	return nil
 }
 
-// An expectation is a file that [Store.Expect] wrote.
-type expectation struct {
-	id    Digest
-	size  int64     // in bytes
-	since time.Time // when it was written last
+// An Expected is what somebody told a store to expect.
+type Expected struct {
+	ID    Digest    // the SHA-256 of what it is about
+	About []byte    // nil: an older program noted it, which did not say
+	Blobs []Digest  // that are kept for it
+	Size  int64     // of the note, in bytes
+	Since time.Time // when it was noted first, or, by an older program, last
+	Last  time.Time // when it was noted last
+	Until time.Time // when a sweep may take it for given up
 }
 
-// expectations returns what is expected, be it too old to count or not.
-func (s *Store) expectations() (all []expectation, err error) {
-	list, err := s.files.readDir(bundlesDir)
+// Expected returns what is expected, the oldest first, be it too old to count or not. It needs no lock.
+func (f *Files) Expected() (all []Expected, err error) {
+	list, err := f.readDir(bundlesDir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot list what store %s expects: %w", f.dir, err)
 	}
 	for _, e := range list {
 		if !isDigest(e) {
 			continue
 		}
-		info, err := e.Info()
+		id, _ := ParseDigest(e.Name())
+		x, err := f.expected(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // Unexpect came meanwhile
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("cannot list what store %s expects: %w", f.dir, err)
 		}
-		id, _ := ParseDigest(e.Name())
-		all = append(all, expectation{id, info.Size(), info.ModTime()})
+		all = append(all, x)
 	}
+	slices.SortFunc(all, func(a, b Expected) int { return cmp.Or(a.Since.Compare(b.Since), a.ID.Compare(b.ID)) })
 	return all, nil
 }
 
+// expected reads the note of that id.
+func (f *Files) expected(id Digest) (Expected, error) {
+	file, err := f.root.Open(expectedName(id))
+	if err != nil {
+		return Expected{}, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return Expected{}, err
+	}
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return Expected{}, err
+	}
+	x := Expected{ID: id, Size: info.Size(), Since: info.ModTime(), Last: info.ModTime(), Until: info.ModTime().Add(expectedAge)}
+	for len(text) > 0 {
+		if about, ok := bytes.CutPrefix(text, []byte(expectedAbout)); ok {
+			if Sum(about) == id {
+				x.About = about
+			}
+			break
+		}
+		line, rest, _ := bytes.Cut(text, []byte("\n"))
+		text = rest
+		if at, ok := strings.CutPrefix(string(line), expectedSince); ok {
+			if since, err := time.Parse(time.RFC3339, at); err == nil && since.Before(x.Last) {
+				x.Since = since
+			}
+		} else if d, err := ParseDigest(string(line)); err == nil {
+			x.Blobs = append(x.Blobs, d)
+		}
+	}
+	return x, nil
+}
+
+// Expects reports whether something is expected under an id.
+func (s *Store) Expects(id Digest) bool { return s.disk.Exists(expectedName(id)) }
+
 // inVain reports whether nothing came for so long that nobody waits for the rest.
-func (s *Store) inVain(e expectation) bool { return s.opts.Now().Sub(e.since) > expectedAge }
+func (s *Store) inVain(e Expected) bool { return s.opts.Now().After(e.Until) }
 
 // keepExpected adds to k the blobs that are expected, but for those in vain.
 func (s *Store) keepExpected(k *keepers) error {
-	all, err := s.expectations()
+	all, err := s.files.Expected()
 	if err != nil {
 		return err
 	}
@@ -95,17 +163,8 @@ func (s *Store) keepExpected(k *keepers) error {
 		if s.inVain(e) {
 			continue
 		}
-		text, err := s.root.ReadFile(expectedName(e.id))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // Unexpect came meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		for line := range strings.Lines(string(text)) {
-			if d, err := ParseDigest(strings.TrimSuffix(line, "\n")); err == nil {
-				k.blobs[d] = true
-			}
+		for _, d := range e.Blobs {
+			k.blobs[d] = true
 		}
 	}
 	return nil
@@ -113,13 +172,13 @@ func (s *Store) keepExpected(k *keepers) error {
 
 // sweepExpected plans to remove what is expected in vain.
 func (s *Store) sweepExpected(plan *SweepPlan) error {
-	all, err := s.expectations()
+	all, err := s.files.Expected()
 	if err != nil {
 		return err
 	}
 	for _, e := range all {
 		if s.inVain(e) {
-			plan.Items = append(plan.Items, SweepItem{Kind: SweepBundle, Digest: e.id, Size: e.size, Why: "nothing of it came since " + e.since.UTC().Format(time.RFC3339)})
+			plan.Items = append(plan.Items, SweepItem{Kind: SweepBundle, Digest: e.ID, Size: e.Size, Why: "nothing of it came since " + e.Last.UTC().Format(time.RFC3339)})
 		}
 	}
 	return nil
@@ -127,11 +186,11 @@ func (s *Store) sweepExpected(plan *SweepPlan) error {
 
 // sweepExpectation ends an expectation, unless it was written anew since the plan.
 func (s *Store) sweepExpectation(i SweepItem, r *SweepResult) error {
-	all, err := s.expectations()
+	all, err := s.files.Expected()
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(all, func(e expectation) bool { return e.id == i.Digest && s.inVain(e) }) {
+	if !slices.ContainsFunc(all, func(e Expected) bool { return e.ID == i.Digest && s.inVain(e) }) {
 		r.Spared++
 		return nil
 	}

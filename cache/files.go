@@ -80,6 +80,12 @@ func (f *Files) Blob(d Digest) (*os.File, error) {
 	return file, nil
 }
 
+// Holds reports whether blob d is there, in that size. What it is was proven as it came.
+func (f *Files) Holds(d Digest, size int64) bool {
+	got, err := f.blobSize(d)
+	return err == nil && got == size
+}
+
 // Link makes name, in an open directory, another name of blob d. The file stays when the blob is swept; it is read-only, and who could
 // change its bytes could change the blob's: its owner and root. It fails on another file system, and for a user whom the kernel does
 // not allow hard links to files of others.

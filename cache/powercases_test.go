@@ -2,6 +2,8 @@ package cache
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -11,7 +13,7 @@ func powerCases() []*powerCase {
 	return []*powerCase{
 		creating(), opening(), largeBlobs(), smallBlobs(2), smallBlobs(20), leftBlob(),
 		firstSnapshot(), nextSnapshot(), goingBack(), takingOver(), leased(),
-		sweeping(), evicting(), pinning(), dropping(), writingStates(), rebuilding(),
+		sweeping(), evicting(), pinning(), dropping(), writingStates(), expecting(), rebuilding(),
 	}
 }
 
@@ -368,6 +370,42 @@ func writingStates() *powerCase {
 		want: func(s *Store, acked int) error {
 			return errors.Join(isOneOf(s, "streams/stable.json", oldOrNew(acked, "old", "new", "new", "new", "")),
 				isOneOf(s, "keys/site.asc", oldOrNew(acked, "", "", "key", "key", "key")))
+		},
+	}
+}
+
+// What is expected is told as it was or as it is noted now, never a part of it.
+func expecting() *powerCase {
+	about := []byte("# a bundle\n")
+	blobs := []Digest{Sum([]byte("a")), Sum([]byte("b"))}
+	return &powerCase{
+		summary: "what is expected",
+		before:  nothing,
+		run: func(t *testing.T, s *Store, p *powerDisk) {
+			for _, step := range []func() error{
+				func() error { return s.Expect(about, blobs[:1]) },
+				func() error { return s.Expect(about, blobs) },
+				func() error { return s.Unexpect(Sum(about)) },
+			} {
+				if err := step(); err != nil {
+					t.Fatal(err)
+				}
+				p.ack()
+			}
+		},
+		want: func(s *Store, acked int) error {
+			all, err := s.Files().Expected()
+			if err != nil {
+				return err
+			}
+			got := ""
+			for _, e := range all {
+				got += fmt.Sprintf("%d %s", len(e.Blobs), e.About)
+			}
+			if allowed := oldOrNew(acked, "", "1 # a bundle\n", "2 # a bundle\n", ""); !slices.Contains(allowed, got) {
+				return fmt.Errorf("expected is %q, want one of %q", got, allowed)
+			}
+			return nil
 		},
 	}
 }

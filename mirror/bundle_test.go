@@ -172,7 +172,7 @@ func TestAirGap(t *testing.T) {
 	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, key.Public()) {
 		t.Errorf("the keyring of the far site has %d bytes, %v", len(ring), err)
 	}
-	if results, err := far.take(mirror.ImportOptions{}, bundles[2]...); err != nil || len(results[0].Known) != 1 {
+	if results, err := far.take(mirror.ImportOptions{}, bundles[2]...); err != nil || len(results[0].There) != 1 {
 		t.Errorf("once more: %+v, %v", results, err)
 	}
 
@@ -468,7 +468,7 @@ func TestImportKilledBetween(t *testing.T) {
 		if err := far.store.WriteState(stable, before); err != nil { // as if it was killed then
 			t.Fatal(err)
 		}
-		if results, err := far.take(o, near.export(mirror.ExportOptions{})...); err != nil || len(results[0].Known) != 1 {
+		if results, err := far.take(o, near.export(mirror.ExportOptions{})...); err != nil || len(results[0].There) != 1 {
 			t.Fatalf("once more: %+v, %v", results, err)
 		}
 		if id := current(t, near.store, stable); far.imported() != id.String() {

@@ -24,7 +24,7 @@ func (m *Mirror) PlanDrop(ctx context.Context, name string) (*Dropped, error) {
 		return nil, err
 	}
 	if !slices.Contains(names, name) {
-		return nil, fmt.Errorf("%w: %s", ErrNoStream, name)
+		return nil, &NoStreamError{name}
 	}
 	m.mu.Lock()
 	configured := m.configured[name]

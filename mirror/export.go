@@ -192,7 +192,7 @@ func (e *exporting) aside(st *state, s cache.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	if st.Imported != nil {
+	if st.comes(e.res.files) {
 		signers = st.Imported.Signers
 	}
 	e.add(bundle.SiteKeysPath(s.Stream), signers)

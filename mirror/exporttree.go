@@ -64,7 +64,7 @@ var ErrForeign = errors.New("the directory is not one of an exported tree")
 //
 // Errors are ErrForeign for a directory with other things in it, cache.ErrMiss where the snapshot is swept meanwhile, and others.
 func ExportTree(ctx context.Context, f *cache.Files, s cache.Snapshot, root *os.Root, o TreeOptions) (*ExportedTree, error) {
-	x := &treeExport{files: f, root: root, o: o, id: s.ID, res: &ExportedTree{Stream: s.Stream, Snapshot: s.ID.String(), Tree: treeName(s.ID), Removed: []string{}}}
+	x := &treeExport{files: f, root: root, o: o, id: s.ID, made: map[string]bool{}, res: &ExportedTree{Stream: s.Stream, Snapshot: s.ID.String(), Tree: treeName(s.ID), Removed: []string{}}}
 	if o.Now == nil {
 		x.o.Now = time.Now
 	}
@@ -84,9 +84,10 @@ type treeExport struct {
 	res    *ExportedTree
 	id     cache.Digest
 	record *treeRecord
-	left   bool // the record says of a tree since now that it has left
-	copies bool // links are not possible
-	made   map[string]*os.File
+	left   bool            // the record says of a tree since now that it has left
+	copies bool            // links are not possible
+	made   map[string]bool // directories that are there
+	state  *os.File        // the directory of treeState
 }
 
 // A treeFile is one file of a tree.
@@ -109,12 +110,12 @@ func (x *treeExport) run(ctx context.Context, s cache.Snapshot) error {
 		return err
 	}
 	defer unlock()
-	x.made = map[string]*os.File{}
-	defer func() {
-		for _, dir := range x.made {
-			dir.Close()
+	if !x.o.DryRun {
+		if x.state, err = x.root.Open(treeState); err != nil {
+			return err
 		}
-	}()
+		defer x.state.Close()
+	}
 	now, err := x.record.current(x.root)
 	if err != nil {
 		return err
@@ -281,37 +282,35 @@ func (x *treeExport) file(ctx context.Context, e treeFile, done bool) error {
 		}
 		return nil
 	}
-	dir, err := x.dir(path.Dir(name))
-	if err != nil {
+	if err := x.dir(path.Dir(name)); err != nil {
 		return err
 	}
-	temp := path.Join(path.Dir(name), treeTemp)
-	if err := x.root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := x.root.Remove(treeTemp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err = x.put(ctx, e, dir, temp)
+	err = x.put(ctx, e)
 	if e.from != "" && errors.Is(err, cache.ErrMiss) {
 		return nil // it left, and somebody removed it from the older tree
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", name, err)
 	}
-	return x.root.Rename(temp, name)
+	return x.root.Rename(treeTemp, name)
 }
 
-// treeTemp is the name of a file that is not whole. No item is called so: it would be hidden from clients.
-const treeTemp = ".oxbow-new"
+// treeTemp is the file that is not whole yet. It is in no tree: there an item may have any name.
+const treeTemp = treeState + "/new"
 
-// put makes temp, in dir, the file e: a link to what an older tree has, or to the store's, or a copy of that.
-func (x *treeExport) put(ctx context.Context, e treeFile, dir *os.File, temp string) error {
+// put makes treeTemp the file e: a link to what an older tree has, or to the store's, or a copy of that.
+func (x *treeExport) put(ctx context.Context, e treeFile) error {
 	if old := x.older(e); old != "" {
-		if err := x.root.Link(old, temp); err == nil {
+		if err := x.root.Link(old, treeTemp); err == nil {
 			x.res.Linked.add(e.Size)
 			return nil
 		}
 	}
 	if !x.o.Copy && !x.copies {
-		err := x.files.Link(e.Digest, dir, path.Base(temp))
+		err := x.files.Link(e.Digest, x.state, path.Base(treeTemp))
 		if err == nil {
 			x.res.Linked.add(e.Size)
 			return nil
@@ -321,7 +320,7 @@ func (x *treeExport) put(ctx context.Context, e treeFile, dir *os.File, temp str
 		}
 		x.copies = true // another file system, or files of another user
 	}
-	if err := x.copy(ctx, e, temp); err != nil {
+	if err := x.copy(ctx, e); err != nil {
 		return err
 	}
 	x.res.Copied.add(e.Size)
@@ -350,13 +349,13 @@ func (x *treeExport) older(e treeFile) string {
 }
 
 // copy copies a blob, and proves it.
-func (x *treeExport) copy(ctx context.Context, e treeFile, temp string) error {
+func (x *treeExport) copy(ctx context.Context, e treeFile) error {
 	blob, err := x.files.Blob(e.Digest)
 	if err != nil {
 		return err
 	}
 	defer blob.Close()
-	file, err := x.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	file, err := x.root.OpenFile(treeTemp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
@@ -391,7 +390,7 @@ func (r *ctxReader) Read(p []byte) (int, error) {
 // every byte is proven, but for links to the store's.
 func (x *treeExport) there(ctx context.Context, name string, e treeFile, done bool) (bool, error) {
 	info, err := x.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() != e.Size) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || err == nil && (!info.Mode().IsRegular() || info.Size() != e.Size) {
 		return false, nil
 	}
 	if err != nil || done {
@@ -415,38 +414,28 @@ func (x *treeExport) there(ctx context.Context, name string, e treeFile, done bo
 	return cache.Digest(h.Sum(nil)) == e.Digest, nil
 }
 
-// dir returns a directory of the tree, open, which every user may read once it is made.
-func (x *treeExport) dir(name string) (*os.File, error) {
-	if dir := x.made[name]; dir != nil {
-		return dir, nil
+// dir has a directory of the tree be there, which every user may read once it is made.
+func (x *treeExport) dir(name string) error {
+	if x.made[name] {
+		return nil
 	}
 	if parent := path.Dir(name); parent != "." {
-		if _, err := x.dir(parent); err != nil {
-			return nil, err
+		if err := x.dir(parent); err != nil {
+			return err
 		}
 	}
 	if err := x.root.Mkdir(name, 0o755); err == nil {
 		if err := x.root.Chmod(name, 0o755); err != nil { // whatever the umask
-			return nil, err
+			return err
 		}
 	} else if !errors.Is(err, fs.ErrExist) {
-		return nil, err
+		return err
+	} else if info, err := x.root.Lstat(name); err != nil || !info.IsDir() {
+		return errors.Join(err, fmt.Errorf("%s is no folder, and no export put that there; remove it", name))
 	}
-	if len(x.made) >= maxOpenDirs {
-		for name, dir := range x.made {
-			dir.Close()
-			delete(x.made, name)
-		}
-	}
-	dir, err := x.root.Open(name)
-	if err == nil {
-		x.made[name] = dir
-	}
-	return dir, err
+	x.made[name] = true
+	return nil
 }
-
-// maxOpenDirs bounds the directories that are held open.
-const maxOpenDirs = 64
 
 // finish switches to the tree, and removes those that are not kept.
 func (x *treeExport) finish() error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -314,5 +315,87 @@ func TestExportTreeDamaged(t *testing.T) {
 	defer write(good)
 	if _, err := s.exportTree(t.TempDir(), mirror.TreeOptions{Copy: true}); !errors.Is(err, cache.ErrCorrupt) {
 		t.Errorf("export: %v", err)
+	}
+}
+
+// What somebody plants where an export keeps its own makes it wait for nothing: it is named, and the tree is made once it is gone.
+func TestExportTreePipes(t *testing.T) {
+	t.Parallel()
+	tree := streamstest.MAAS(streamstest.Shape{CentOS: []string{}, Releases: []string{"noble"}})
+	s := newSite(t, tree)
+	s.mustSync()
+	id := current(t, s.store, stable).String()
+	for _, name := range []string{".oxbow/trees", ".oxbow/lock", id[:12] + "/streams"} {
+		dir := t.TempDir()
+		planted := filepath.Join(dir, filepath.FromSlash(name))
+		if !strings.HasPrefix(name, ".oxbow") { // of a tree that was begun
+			inTheWay := filepath.Join(dir, id[:12], "noble")
+			s.mustExportTree(dir, mirror.TreeOptions{})
+			for _, gone := range []string{planted, inTheWay, filepath.Join(dir, "current")} {
+				if err := os.RemoveAll(gone); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := errors.Join(os.MkdirAll(filepath.Dir(planted), 0o755), syscall.Mkfifo(planted, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := s.exportTree(dir, mirror.TreeOptions{})
+			ended <- err
+		}()
+		select {
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "remove it") {
+				t.Errorf("a pipe at %s: %v", name, err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("a pipe at %s is waited for", name)
+		}
+		if err := os.Remove(planted); err != nil {
+			t.Fatal(err)
+		}
+		s.mustExportTree(dir, mirror.TreeOptions{})
+		if diff := cmp.Diff(s.shown(), treeFiles(t, dir)); diff != "" {
+			t.Errorf("then, without the pipe at %s (-site +tree):\n%s", name, diff)
+		}
+	}
+}
+
+// Items may have any name, also those that exports give to what is their own.
+func TestExportTreeItemNames(t *testing.T) {
+	t.Parallel()
+	tree := streamstest.MAAS(streamstest.Shape{CentOS: []string{}, Releases: []string{"noble"}})
+	s := newSite(t, tree)
+	s.mustSync()
+	man, err := s.store.Manifest(stable, current(t, s.store, stable))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := &cache.Manifest{Stream: stable, Parent: current(t, s.store, stable), Created: man.Created.Add(time.Second), Reason: "names", Entries: slices.Clone(man.Entries)}
+	for _, name := range []string{".oxbow", ".oxbow-new", "current", "noble/.oxbow-new", "noble/amd64/.oxbow/new", "noble/.oxbow/trees", "streams/.oxbow-new"} {
+		data := []byte("the item " + name)
+		d, err := s.store.Put(t.Context(), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Entries = append(next.Entries, cache.Entry{Kind: cache.KindItem, Digest: d, Size: int64(len(data)), Path: name})
+	}
+	next.Sort()
+	if err := s.store.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Publish(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	for _, copied := range []bool{false, true} {
+		dir := t.TempDir()
+		for range 2 {
+			s.mustExportTree(dir, mirror.TreeOptions{Copy: copied})
+			if diff := cmp.Diff(s.shown(), treeFiles(t, dir)); diff != "" {
+				t.Errorf("copied %v: the tree (-site +tree):\n%s", copied, diff)
+			}
+		}
 	}
 }

@@ -24,6 +24,42 @@ type Imported struct {
 	Time      time.Time `json:"time"`     // when
 	Signers   []byte    `json:"signers"`  // the public keys that sign what its clients read
 	Handovers []string  `json:"handovers,omitempty"`
+
+	// Publishing is what is being published, or was as a crash came, as long as nothing came before. Older programs did not note it.
+	Publishing string `json:"publishing,omitempty"`
+}
+
+// comes reports whether a stream comes by bundles: whether a snapshot was published that came so.
+func (st *state) comes(f *cache.Files) bool {
+	if st.Imported == nil || st.Imported.Snapshot != "" {
+		return st.Imported != nil
+	}
+	kept, err := f.Snapshots(st.Stream.Name)
+	if errors.Is(err, cache.ErrNoSnapshot) {
+		return false
+	}
+	return err != nil || st.Imported.Publishing == "" || slices.ContainsFunc(kept, func(s cache.Snapshot) bool { return s.ID.String() == st.Imported.Publishing })
+}
+
+// ComesByBundles reports whether the snapshots of a stream come by bundles.
+func (m *Mirror) ComesByBundles(name string) bool {
+	st, err := readState(m.store.Files(), name)
+	return err == nil && st.comes(m.store.Files())
+}
+
+// forgetComing takes back what was noted of streams before their first snapshot was published that was to come by a bundle, and did
+// not: they are synced as before, or come by other bundles.
+func (m *Mirror) forgetComing() {
+	all, _ := m.store.Files().Streams()
+	for _, name := range all {
+		st, err := readState(m.store.Files(), name)
+		if err != nil || st.Imported == nil || st.comes(m.store.Files()) {
+			continue
+		}
+		if err := m.update(name, func(st *state) { st.Imported = nil }); err != nil {
+			m.log.Error("a stream is noted as one that comes by bundles, and none has come", "stream", name, "reason", err)
+		}
+	}
 }
 
 // ImportOptions are the wishes of one [Mirror.Import].
@@ -34,6 +70,9 @@ type ImportOptions struct {
 	// Keyring, if not nil, holds the keys that upstream signs with: everything that a bundle brings has to be vouched for by a
 	// document that one of them signed.
 	Keyring []byte
+
+	// AllowOlder accepts what is older than what is here.
+	AllowOlder bool
 
 	// Taken, if not nil, is told of each volume that was read, and of the bytes that were new.
 	Taken func(t Taken)
@@ -56,7 +95,7 @@ type BundleResult struct {
 	Created   time.Time         `json:"created"`
 	Volumes   int               `json:"volumes"`
 	Published map[string]string `json:"published,omitempty"` // the snapshots that are current by it, by stream
-	Known     map[string]string `json:"known,omitempty"`     // those that came before
+	There     map[string]string `json:"there,omitempty"`     // those that are here already
 	Missing   []MissingVolume   `json:"missing,omitempty"`   // what is to come before anything is published
 }
 
@@ -86,6 +125,9 @@ var (
 	// ErrVouched: what a bundle brings is not vouched for by upstream's signature.
 	ErrVouched = errors.New("not vouched for by upstream")
 
+	// ErrUnfit: clients could not read what a bundle brings, or not believe it.
+	ErrUnfit = errors.New("not fit for clients")
+
 	// ErrNotImported: a stream of that name does not come by bundles here.
 	ErrNotImported = errors.New("the stream is synced from its upstream here")
 )
@@ -94,13 +136,17 @@ var (
 // was read stays until the rest comes; nothing of it is served before. Of several bundles the older one comes first. A volume that is
 // damaged costs no other: all are read, and the error names those.
 //
-// Errors are those of package bundle, ErrGap, ErrOlder, ErrVouched, and the store's. What came before the error is kept.
+// What clients will read is proven as soon as the metadata of a volume was read, before any file of it, and so is what else metadata
+// tells; and once more as it is published.
+//
+// Errors are those of package bundle, ErrGap, ErrOlder, ErrVouched, ErrUnfit, ErrNotImported, and the store's. What came before the
+// error is kept; of a bundle that is refused, only if files of it came by an import before.
 func (m *Mirror) Import(ctx context.Context, volumes []Volume, o ImportOptions) ([]*BundleResult, error) {
 	results, err := m.importAll(ctx, volumes, o)
 	if ctx.Err() != nil {
 		return results, context.Cause(ctx)
 	}
-	for _, refused := range []error{bundle.ErrForeign, bundle.ErrDamaged, bundle.ErrContents, bundle.ErrNotBundle, ErrGap, ErrOlder, ErrVouched} {
+	for _, refused := range []error{bundle.ErrForeign, bundle.ErrDamaged, bundle.ErrContents, bundle.ErrNotBundle, ErrGap, ErrOlder, ErrVouched, ErrUnfit} {
 		if errors.Is(err, refused) {
 			return results, unverified{err}
 		}
@@ -127,7 +173,7 @@ func (d damagedVolumes) Unwrap() []error { return d }
 
 func (m *Mirror) importAll(ctx context.Context, volumes []Volume, o ImportOptions) (results []*BundleResult, err error) {
 	im := &importing{m: m, o: o, lease: m.store.Lease()}
-	defer im.lease.Release()
+	defer im.end()
 	ordered, err := im.inOrder(volumes)
 	if err != nil {
 		return nil, err
@@ -148,7 +194,7 @@ func (m *Mirror) importAll(ctx context.Context, volumes []Volume, o ImportOption
 		}
 		res, err := im.finish(ctx, im.in)
 		if err != nil {
-			return results, im.beside(fmt.Errorf("cannot publish bundle %.12s: %w", im.in.id, err))
+			return results, im.beside(fmt.Errorf("cannot publish bundle %.12s: %w", im.in.id, im.withdrawn(im.in, err)))
 		}
 		results = append(results, res)
 	}
@@ -241,6 +287,14 @@ type importing struct {
 	lease   *cache.Lease // on all that the bundles bring and need
 
 	commits *errgroup.Group // of the files of a volume
+	ended   []func()        // to be called at the end, of each bundle
+}
+
+func (im *importing) end() {
+	im.lease.Release()
+	for _, end := range im.ended {
+		end()
+	}
 }
 
 // An incoming is a bundle of which a volume was read.
@@ -251,30 +305,48 @@ type incoming struct {
 	text      int64             // bytes of the manifests
 	aside     map[string][]byte // small members by path
 	signers   map[string][]byte // binary keyrings of those who sign what clients read, by stream
+	proven    bool              // the metadata
+	earlier   bool              // files of it came by an import before, and are kept
 }
 
-// admit refuses a bundle that could not be published, before anything of it is taken in.
+// admit refuses a bundle that could not be published, by its table of contents.
 func (im *importing) admit(in *incoming) error {
 	for _, s := range in.contents.Snapshots {
-		st, err := readState(im.m.store.Files(), s.Stream)
-		if errors.Is(err, ErrNoStream) {
-			st = &state{}
-		} else if err != nil {
-			return err
+		st, err := im.state(s.Stream)
+		if err == nil {
+			err = im.admitted(st, in, s)
 		}
-		switch {
-		case st.Held != nil:
-			return fmt.Errorf("stream %s is %s", s.Stream, st.Held.warning(s.Stream))
-		case st.Imported == nil && st.Stream.Name != "" && !st.Stream.Offline:
-			return fmt.Errorf("stream %s: %w, and would go on to be: `oxbow mirror drop %[1]s` before, or `offline: true` in its configuration", s.Stream, ErrNotImported)
-		case st.Imported != nil && st.Imported.Site != in.contents.Site && in.contents.Site != im.o.TrustFingerprint:
-			return fmt.Errorf("stream %s: %w: its bundles come from %s, and this one from %s; `--trust-fingerprint %[4]s` says that this is right", s.Stream, bundle.ErrForeign, st.Imported.Site, in.contents.Site)
-		}
-		if err := im.follows(st, s); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", s.Stream, err)
 		}
 	}
 	return nil
+}
+
+// state returns what there is of a stream; an empty state, if nothing is. One of which the first snapshot never was published by a
+// bundle does not come by bundles yet.
+func (im *importing) state(stream string) (*state, error) {
+	st, err := readState(im.m.store.Files(), stream)
+	if errors.Is(err, ErrNoStream) {
+		return &state{}, nil
+	}
+	if err == nil && !st.comes(im.m.store.Files()) {
+		st.Imported = nil
+	}
+	return st, err
+}
+
+// admitted refuses a snapshot of a stream that may not come by that bundle.
+func (im *importing) admitted(st *state, in *incoming, s bundle.Snapshot) error {
+	switch {
+	case st.Held != nil:
+		return fmt.Errorf("held since %s by a rollback to %.12s: `oxbow snapshot rollback %s --resume`, and import it again", st.Held.Since.UTC().Format(time.RFC3339), st.Held.To, s.Stream)
+	case st.Imported == nil && st.Stream.Name != "" && !st.Stream.Offline:
+		return fmt.Errorf("%w, and would go on to be: `oxbow mirror drop %s` before, or `offline: true` in its configuration", ErrNotImported, s.Stream)
+	case st.Imported != nil && st.Imported.Site != in.contents.Site && in.contents.Site != im.o.TrustFingerprint:
+		return fmt.Errorf("%w: its bundles come from %s, and this one from %s; `--trust-fingerprint %[3]s` says that this is right", bundle.ErrForeign, st.Imported.Site, in.contents.Site)
+	}
+	return im.follows(st, s)
 }
 
 // follows refuses a snapshot that continues what is not here.
@@ -286,7 +358,7 @@ func (im *importing) follows(st *state, s bundle.Snapshot) error {
 	if st.Imported != nil && st.Imported.Snapshot != "" {
 		have = fmt.Sprintf("has %.12s", st.Imported.Snapshot)
 	}
-	return fmt.Errorf("stream %s: %w: it continues snapshot %.12s, and this site %s; import the bundle that brings %[3]s, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", s.Stream, ErrGap, s.Since, have)
+	return fmt.Errorf("%w: it continues snapshot %.12s, and this site %s; import the bundle that brings %[2]s, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", ErrGap, s.Since, have)
 }
 
 func (im *importing) keeps(stream string, id cache.Digest) bool {

@@ -3,10 +3,8 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -21,20 +19,7 @@ func (im *importing) finish(ctx context.Context, in *incoming) (*BundleResult, e
 		return nil, err
 	}
 	res := &BundleResult{Bundle: in.id.String(), Site: in.contents.Site, Created: in.contents.Created, Volumes: in.contents.Volumes}
-	missing := map[int]*MissingVolume{}
-	for _, m := range in.contents.Members {
-		if m.Kind() != bundle.KindFile || im.m.store.Holds(m.Digest) {
-			continue
-		}
-		if missing[m.Volume] == nil {
-			missing[m.Volume] = &MissingVolume{Volume: m.Volume}
-		}
-		missing[m.Volume].Files++
-		missing[m.Volume].Bytes += m.Size
-	}
-	for _, n := range slices.Sorted(maps.Keys(missing)) {
-		res.Missing = append(res.Missing, *missing[n])
-	}
+	res.Missing = missingOf(in.contents, func(d cache.Digest, _ int64) bool { return im.m.store.Holds(d) })
 	if !res.Whole() || len(in.manifests) < len(in.contents.Snapshots) {
 		return res, nil
 	}
@@ -43,7 +28,7 @@ func (im *importing) finish(ctx context.Context, in *incoming) (*BundleResult, e
 			return nil, fmt.Errorf("%w: it counts on a file of %d bytes that is not here (%v); `oxbow store check --repair`, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", ErrGap, n.Size, n.Digest)
 		}
 	}
-	res.Published, res.Known = map[string]string{}, map[string]string{}
+	res.Published, res.There = map[string]string{}, map[string]string{}
 	for _, s := range in.contents.Snapshots {
 		now, err := im.publish(ctx, in, s)
 		if err != nil {
@@ -52,7 +37,7 @@ func (im *importing) finish(ctx context.Context, in *incoming) (*BundleResult, e
 		if now {
 			res.Published[s.Stream] = s.ID.String()
 		} else {
-			res.Known[s.Stream] = s.ID.String()
+			res.There[s.Stream] = s.ID.String()
 		}
 	}
 	return res, im.m.store.Unexpect(in.id)
@@ -69,15 +54,11 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 	if im.keeps(s.Stream, s.ID) {
 		return false, im.complete(in, s, man)
 	}
-	if err := im.vouched(man); err != nil {
+	if err := im.check(ctx, in, s, im.m.store.Files()); err != nil {
 		return false, err
 	}
-	st, err := im.define(in, s)
-	if err != nil {
+	if err := im.define(in, s.Stream); err != nil {
 		return false, err
-	}
-	if st.Imported != nil && man.Created.Before(st.Imported.Created) {
-		return false, fmt.Errorf("%w: it was made %s, and what came last %s", ErrOlder, man.Created.Format(time.RFC3339), st.Imported.Created.Format(time.RFC3339))
 	}
 	over := cache.Digest{}
 	if now, err := im.m.store.Current(s.Stream); err == nil {
@@ -97,8 +78,8 @@ func (im *importing) publish(ctx context.Context, in *incoming, s bundle.Snapsho
 // introduce has clients be given the keys that sign a snapshot before it is published, beside those that sign what is now.
 func (im *importing) introduce(in *incoming, s bundle.Snapshot) error {
 	return im.m.update(s.Stream, func(st *state) {
-		if st.Imported == nil {
-			st.Imported = &Imported{Site: in.contents.Site}
+		if !st.comes(im.m.store.Files()) {
+			st.Imported = &Imported{Site: in.contents.Site, Publishing: s.ID.String()}
 		}
 		st.Imported.Signers = st.Imported.signers(in.signers[s.Stream])
 	})
@@ -175,34 +156,13 @@ func (im *importing) upstreamIndex(man *cache.Manifest) time.Time {
 }
 
 // define records what a stream is, if that is not known yet.
-func (im *importing) define(in *incoming, s bundle.Snapshot) (*state, error) {
-	st, err := readState(im.m.store.Files(), s.Stream)
-	if err == nil || !errors.Is(err, ErrNoStream) {
-		return st, err
+func (im *importing) define(in *incoming, stream string) error {
+	if _, err := readState(im.m.store.Files(), stream); !errors.Is(err, ErrNoStream) {
+		return err
 	}
-	var d Description
-	if err := json.Unmarshal(in.aside[bundle.StreamPath(s.Stream)], &d); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", bundle.ErrDamaged, bundle.StreamPath(s.Stream), err)
-	}
-	def := Stream{Name: s.Stream, Upstream: d.Upstream, Path: d.Path, Also: d.Also, Kind: d.Kind, Profile: d.Profile,
-		AllowUnsigned: d.Unsigned, Keyring: in.aside[bundle.UpstreamKeysPath(s.Stream)], Offline: true}
-	if err := im.m.Define(def); err != nil {
-		return nil, err
-	}
-	return readState(im.m.store.Files(), s.Stream)
-}
-
-// vouched refuses a snapshot of which something is not vouched for by the keyring that was given.
-func (im *importing) vouched(man *cache.Manifest) error {
-	if im.o.Keyring == nil {
-		return nil
-	}
-	c, err := TraceCustody(im.m.store.Files(), man, Stream{Name: man.Stream, Keyring: im.o.Keyring}, im.m.now())
+	def, err := definition(stream, in.aside)
 	if err != nil {
 		return err
 	}
-	if len(c.Faults) > 0 {
-		return fmt.Errorf("%w: %s", ErrVouched, c.Faults[0])
-	}
-	return nil
+	return im.m.Define(def)
 }

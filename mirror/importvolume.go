@@ -23,8 +23,10 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 	in := im.in
 	if in == nil || in.id != r.Contents.ID() {
 		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}, signers: map[string][]byte{}}
+		im.ended = append(im.ended, im.m.imports(in.id))
+		in.earlier = im.cameEarlier(in)
 		if err := im.admit(in); err != nil {
-			return err
+			return im.refuse(in, err)
 		}
 		if err := im.remember(r); err != nil {
 			return err
@@ -82,7 +84,7 @@ func (im *importing) member(ctx context.Context, in *incoming, r *bundle.Reader,
 	case bundle.KindFile:
 		return im.file(ctx, r, m, data, taken)
 	case bundle.KindVolume:
-		return im.expect(in)
+		return im.expect(ctx, in)
 	}
 	text, err := io.ReadAll(data)
 	if err != nil {
@@ -156,8 +158,27 @@ func (im *importing) file(ctx context.Context, r *bundle.Reader, m bundle.Member
 	return nil
 }
 
-// expect has what comes of a bundle stay until the rest is there, once all its manifests were read.
-func (im *importing) expect(in *incoming) error {
+// expect has what comes of a bundle stay until the rest is there, once all its metadata was read, and refuses what could not be
+// published.
+func (im *importing) expect(ctx context.Context, in *incoming) error {
+	if !in.proven {
+		if err := im.prove(ctx, in); err != nil {
+			return im.refuse(in, err)
+		}
+		in.proven = true
+	}
+	var blobs []cache.Digest
+	for _, man := range in.manifests {
+		for _, e := range man.Entries {
+			blobs = append(blobs, e.Digest)
+		}
+	}
+	slices.SortFunc(blobs, cache.Digest.Compare)
+	return im.m.store.Expect(in.contents.Encode(), slices.Compact(blobs))
+}
+
+// prove refuses a bundle that could not be published, as far as its metadata tells.
+func (im *importing) prove(ctx context.Context, in *incoming) error {
 	for _, s := range in.contents.Snapshots {
 		if in.manifests[s.ID] == nil {
 			return fmt.Errorf("%w: it has no manifest of snapshot %v", bundle.ErrContents, s.ID)
@@ -173,14 +194,18 @@ func (im *importing) expect(in *incoming) error {
 	if err := in.complete(); err != nil {
 		return err
 	}
-	var blobs []cache.Digest
-	for _, man := range in.manifests {
-		for _, e := range man.Entries {
-			blobs = append(blobs, e.Digest)
+	if err := im.m.store.Flush(ctx); err != nil { // documents are read now
+		return err
+	}
+	for _, s := range in.contents.Snapshots {
+		if im.keeps(s.Stream, s.ID) {
+			continue
+		}
+		if err := im.check(ctx, in, s, unread{im.m.store.Files()}); err != nil {
+			return fmt.Errorf("stream %s: %w", s.Stream, err)
 		}
 	}
-	slices.SortFunc(blobs, cache.Digest.Compare)
-	return im.m.store.Expect(in.id, slices.Compact(blobs))
+	return nil
 }
 
 // complete refuses a bundle that does not bring what its snapshots name, nor says that it is there already, or that brings more.

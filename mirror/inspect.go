@@ -97,7 +97,7 @@ func InspectBundle(ctx context.Context, volumes []Volume, o InspectOptions) (*In
 		}
 	}
 	for _, s := range in.res.contents.Snapshots {
-		if err := in.stream(s); err != nil {
+		if err := in.stream(ctx, s); err != nil {
 			in.fault("stream %s: %v", s.Stream, err)
 		}
 	}
@@ -283,7 +283,7 @@ func (in *inspecting) Prove(d cache.Digest, _ cache.Want) error {
 }
 
 // stream says what there is to say of a stream.
-func (in *inspecting) stream(s bundle.Snapshot) error {
+func (in *inspecting) stream(ctx context.Context, s bundle.Snapshot) error {
 	man := in.manifests[s.ID]
 	if man == nil {
 		return errors.New("its manifest was not read")
@@ -300,6 +300,9 @@ func (in *inspecting) stream(s bundle.Snapshot) error {
 			out.Files++
 			out.Bytes += e.Size
 		}
+	}
+	if err := in.shown(ctx, s, man); err != nil {
+		return err
 	}
 	lists, err := shownLists(in, man)
 	if err != nil {
@@ -323,6 +326,23 @@ func (in *inspecting) stream(s bundle.Snapshot) error {
 		}
 	}
 	return in.handovers(s, out)
+}
+
+// shown looks for what an import would refuse, by the keys that came with the bundle: those are what clients are given.
+func (in *inspecting) shown(ctx context.Context, s bundle.Snapshot, man *cache.Manifest) error {
+	def, err := definition(s.Stream, in.members)
+	if err != nil {
+		return err
+	}
+	t, err := shownTrust(man, def, in.members[bundle.SiteKeysPath(s.Stream)])
+	if err != nil {
+		return fmt.Errorf("%s: %w", bundle.SiteKeysPath(s.Stream), err)
+	}
+	faults, err := shownFaults(ctx, unread{in}, man, t, time.Now())
+	for _, f := range faults {
+		in.fault("stream %s: %s", s.Stream, f)
+	}
+	return err
 }
 
 // handovers reads who handed the snapshot over: each names the one before.

@@ -87,7 +87,7 @@ func Signs(f *cache.Files) bool {
 		}
 		man, err := f.Manifest(name, current.ID)
 		if err == nil {
-			if st, failed := readState(f, name); failed == nil && st.Imported != nil {
+			if st, failed := readState(f, name); failed == nil && st.comes(f) {
 				continue // another site signs it
 			}
 		}

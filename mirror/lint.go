@@ -163,7 +163,7 @@ func PublishedDocuments(f *cache.Files, stream string) (Documents, error) {
 }
 
 // documentsIn reads what a snapshot shows its clients.
-func documentsIn(f *cache.Files, man *cache.Manifest) Documents {
+func documentsIn(f documents, man *cache.Manifest) Documents {
 	kind, shown := shownKind(man), map[string]cache.Entry{}
 	for _, e := range man.Entries {
 		if e.Kind == kind {

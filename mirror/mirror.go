@@ -64,6 +64,8 @@ type Mirror struct {
 	lastAsked map[string]time.Time
 	// limits hold what is pulled through of each stream within its limit.
 	limits map[limitKey]*rate.Limiter
+	// importing counts the imports that read volumes of a bundle.
+	importing map[cache.Digest]int
 	// configured holds the names that the configuration defines.
 	configured map[string]bool
 }
@@ -76,10 +78,11 @@ type underway struct {
 	fetching bool
 }
 
-// New returns a Mirror of o.Store. What a crash left of a rollback that had published nothing yet is taken back.
+// New returns a Mirror of o.Store. What a crash left of a rollback, or of the import of a stream, that had published nothing yet is
+// taken back.
 func New(o Options) *Mirror {
 	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, offline: o.Offline,
-		syncing: map[string]*underway{}, lastAsked: map[string]time.Time{}, limits: map[limitKey]*rate.Limiter{}}
+		syncing: map[string]*underway{}, lastAsked: map[string]time.Time{}, limits: map[limitKey]*rate.Limiter{}, importing: map[cache.Digest]int{}}
 	if m.client == nil {
 		m.client = upstream.NewClient(nil)
 	}
@@ -96,6 +99,7 @@ func New(o Options) *Mirror {
 		m.settle = time.Minute
 	}
 	m.undoHolds()
+	m.forgetComing()
 	return m
 }
 

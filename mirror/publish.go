@@ -152,6 +152,9 @@ func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool, snapsh
 		if here {
 			st.Last = last
 		}
+		if !st.comes(m.store.Files()) {
+			st.Imported = nil // a bundle was to bring it, and never did
+		}
 		if !related(st.Stream, p.s) {
 			return // the configuration has given the stream another upstream meanwhile
 		}

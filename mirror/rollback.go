@@ -205,13 +205,14 @@ func (m *Mirror) republish(ctx context.Context, name string, target *published, 
 	}
 	man := &cache.Manifest{Stream: name, Parent: now.id, Created: m.now().UTC().Truncate(time.Second),
 		Reason: fmt.Sprintf("%s%.12s", rollbackReason, target.id), Entries: content(target.manifest)}
-	if st.Imported != nil { // what its clients read, another site signs
+	bundled := st.comes(m.store.Files())
+	if bundled { // what its clients read, another site signs
 		man.Entries = slices.Clone(target.manifest.Entries)
 	}
 	was := target.result(name)
 	res := &RolledBack{Stream: name, From: now.id.String(), To: target.id.String(),
 		Products: was.Products, Versions: was.Versions, Items: was.Items, Known: was.Known}
-	if len(target.documents) > 0 && st.Imported == nil {
+	if len(target.documents) > 0 && !bundled {
 		docs, findings, err := m.renderAgain(st.Stream, target, now)
 		if err != nil {
 			return nil, err

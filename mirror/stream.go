@@ -326,8 +326,16 @@ const (
 	OutcomeFailed  Outcome = "failed"  // nothing was published
 )
 
-// ErrNoStream is returned for a name that no stream has.
+// ErrNoStream is returned for a name that no stream has, as a [*NoStreamError].
 var ErrNoStream = errors.New("no such stream")
+
+// A NoStreamError says which name no stream has.
+type NoStreamError struct{ Name string }
+
+func (e *NoStreamError) Error() string { return fmt.Sprintf("%v: %s", ErrNoStream, e.Name) }
+
+// Is reports whether target is ErrNoStream.
+func (e *NoStreamError) Is(target error) bool { return target == ErrNoStream }
 
 // Streams returns the streams defined in a store, by name, and an error about
 // those whose definition cannot be read. It needs no lock.
@@ -362,7 +370,7 @@ func ReadStream(f *cache.Files, name string) (Stream, error) {
 func readState(f *cache.Files, name string) (*state, error) {
 	data, err := f.ReadState(name)
 	if errors.Is(err, cache.ErrMiss) {
-		return nil, fmt.Errorf("%w: %s", ErrNoStream, name)
+		return nil, &NoStreamError{name}
 	}
 	if err != nil {
 		return nil, err

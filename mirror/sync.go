@@ -134,7 +134,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 		if err := m.mayAsk(st.Stream); err != nil {
 			return nil, err
 		}
-	} else if st.Imported != nil {
+	} else if st.comes(m.store.Files()) {
 		return nil, fmt.Errorf("stream %s: %w", st.Stream.Name, errBundled)
 	}
 	t, err := st.Stream.trust()

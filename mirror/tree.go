@@ -176,10 +176,12 @@ func (m *Mirror) ExpectTree(plan *Plan) error {
 	for _, l := range plan.ahead {
 		blobs = append(blobs, l.Want.SHA256)
 	}
-	return m.store.Expect(expectedTree(plan.Stream), blobs)
+	return m.store.Expect(aboutTree(plan.Stream), blobs)
 }
 
 // UnexpectTree ends ExpectTree.
-func (m *Mirror) UnexpectTree(stream string) error { return m.store.Unexpect(expectedTree(stream)) }
+func (m *Mirror) UnexpectTree(stream string) error {
+	return m.store.Unexpect(cache.Sum(aboutTree(stream)))
+}
 
-func expectedTree(stream string) cache.Digest { return cache.Sum([]byte("tree for stream " + stream)) }
+func aboutTree(stream string) []byte { return []byte("tree for stream " + stream) }

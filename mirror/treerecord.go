@@ -21,6 +21,7 @@ import (
 //	lock       flock held by the export that is under way
 //	trees      a treeRecord
 //	ID         the manifest of a tree
+//	new        a file of a tree that is not whole yet
 const treeState = ".oxbow"
 
 const treeFormat = "oxbow trees 1"
@@ -60,7 +61,7 @@ func (x *treeExport) begin(stream string) (unlock func(), err error) {
 	if err := x.root.Mkdir(treeState, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	lock, err := x.root.OpenFile(path.Join(treeState, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := openPlain(x.root, path.Join(treeState, "lock"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -210,9 +211,26 @@ func readTreeManifest(root *os.Root, id cache.Digest) (*cache.Manifest, error) {
 	return cache.ParseManifest(data)
 }
 
+// openPlain opens a file of ours, which has to be one: at a pipe that somebody else put there it does not wait.
+func openPlain(root *os.Root, name string, flag int) (*os.File, error) {
+	f, err := root.OpenFile(name, flag|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %s is no file, and no export put that there; remove it", ErrForeign, name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // readBounded reads a small file.
 func readBounded(root *os.Root, name string) ([]byte, error) {
-	f, err := root.Open(name)
+	f, err := openPlain(root, name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

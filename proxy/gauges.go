@@ -25,6 +25,10 @@ var (
 	upstreamIndex = ofStream("upstream_index_timestamp_seconds", "Date of the newest index of upstream's that was accepted. If it stays while syncs succeed, upstream rests or someone on the way holds updates back.")
 	heldStreams   = ofStream("stream_held", "1 if a rollback holds the stream: syncs leave it as it is until they are told to go on.")
 
+	missingVolumes = ofStream("bundle_missing_volumes", "Volumes still to be imported of bundles that bring the stream and are not whole; absent if there is none.")
+	missingBytes   = ofStream("bundle_missing_bytes", "Size of the files that these volumes bring.")
+	bundleEnd      = ofStream("bundle_kept_until_timestamp_seconds", "Until when what came of a bundle that is not whole is kept for the rest: the earliest of the stream.")
+
 	storeFree    = plain("store_free_bytes", "Space on the store's file system that may still be written.")
 	storeReserve = plain("store_reserve_bytes", "Free space that syncs leave alone: they stop below it.")
 	storeSize    = plain("store_size_bytes", "Size of the store's file system.")
@@ -52,7 +56,7 @@ func plain(name, help string) *prometheus.Desc {
 func (gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, staleFor, upstreamIndex, heldStreams,
-		storeFree, storeReserve, storeSize, pulledFiles, pulledBytes, pulledLimit, evictedFiles, evictedBytes, certificateEnd,
+		missingVolumes, missingBytes, bundleEnd, storeFree, storeReserve, storeSize, pulledFiles, pulledBytes, pulledLimit, evictedFiles, evictedBytes, certificateEnd,
 	} {
 		to <- d
 	}
@@ -62,6 +66,7 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	for _, stream := range distinct(g.streams()) {
 		g.collectStream(to, stream)
 	}
+	g.collectUnfinished(to)
 	if space, err := g.store.Space(); err == nil {
 		send(to, storeFree, float64(space.Free))
 		send(to, storeReserve, float64(space.Reserve))
@@ -71,6 +76,37 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	if g.certificate != nil {
 		sendTime(to, certificateEnd, g.certificate.Expires())
 	}
+}
+
+// collectUnfinished tells of bundles by their streams: of ids there are ever new ones.
+func (g gauges) collectUnfinished(to chan<- prometheus.Metric) {
+	all := g.unfinished()
+	told := map[string]bool{}
+	for _, b := range all {
+		for stream := range b.Snapshots {
+			if told[stream] {
+				continue
+			}
+			told[stream] = true
+			volumes, bytes, end := 0, int64(0), b.KeptUntil
+			for _, other := range all {
+				if other.Brings(stream) {
+					volumes, bytes = volumes+len(other.Missing), bytes+other.MissingBytes()
+					end = earlier(end, other.KeptUntil)
+				}
+			}
+			send(to, missingVolumes, float64(volumes), stream)
+			send(to, missingBytes, float64(bytes), stream)
+			sendTime(to, bundleEnd, end, stream)
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (g gauges) collectPulled(to chan<- prometheus.Metric) {

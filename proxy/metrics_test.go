@@ -47,7 +47,20 @@ func TestMetrics(t *testing.T) {
 	}
 	m := NewMetrics("v1.2.3")
 	at := time.Unix(1700000000, 0)
-	srv := s.server(Options{Metrics: m, Syncs: func(stream string) mirror.Standing {
+	unfinished := func() []*mirror.UnfinishedBundle {
+		missing := func(bytes ...int64) (all []mirror.MissingVolume) {
+			for i, n := range bytes {
+				all = append(all, mirror.MissingVolume{Volume: i + 1, Files: 1, Bytes: n})
+			}
+			return all
+		}
+		return []*mirror.UnfinishedBundle{
+			{Bundle: "a", Snapshots: map[string]string{"stable": "1", "coming": "2"}, Missing: missing(3, 4), KeptUntil: at.Add(2 * time.Second)},
+			{Bundle: "b", Snapshots: map[string]string{"stable": "3"}, Missing: missing(5), KeptUntil: at.Add(time.Second)},
+			{Bundle: "of an older program", KeptUntil: at},
+		}
+	}
+	srv := s.server(Options{Metrics: m, Unfinished: unfinished, Syncs: func(stream string) mirror.Standing {
 		if stream != "stable" {
 			return mirror.Standing{}
 		}
@@ -113,6 +126,11 @@ func TestMetrics(t *testing.T) {
 		`snapshot_files{stream="stable"}`:                          "2",
 		`snapshot_bytes{stream="stable"}`:                          "9",
 		`snapshot_files{stream="empty"}`:                           "",
+		`bundle_missing_volumes{stream="stable"}`:                  "3",
+		`bundle_missing_bytes{stream="stable"}`:                    "12",
+		`bundle_missing_bytes{stream="coming"}`:                    "7",
+		`bundle_missing_bytes{stream="empty"}`:                     "",
+		`bundle_kept_until_timestamp_seconds{stream="stable"}`:     "1.700000001e+09",
 		`store_reserve_bytes`:                                      "0",
 		`pulled_files`:                                             "0",
 		`evicted_files_total`:                                      "0",

@@ -67,6 +67,10 @@ type Options struct {
 	// readiness. If nil, there is nothing.
 	Notes func() []string
 
+	// Unfinished returns the bundles of which volumes are still to be imported, for metrics. It is called often and should not
+	// take long. If nil, there are none.
+	Unfinished func() []*mirror.UnfinishedBundle
+
 	// Log takes a line a request and what goes wrong. If nil, nothing is logged.
 	Log *slog.Logger
 
@@ -109,6 +113,7 @@ type Server struct {
 	metrics     *Metrics
 	syncs       func(stream string) mirror.Standing
 	more        func() []string // notes
+	unfinished  func() []*mirror.UnfinishedBundle
 	log         *slog.Logger
 	header      time.Duration
 	idle        time.Duration
@@ -134,6 +139,7 @@ func New(o *Options) *Server {
 		tokens:      o.Tokens,
 		metrics:     o.Metrics,
 		syncs:       o.Syncs,
+		unfinished:  o.Unfinished,
 		more:        o.Notes,
 		log:         orDiscard(o.Log),
 		header:      orDefault(o.Header, 10*time.Second),
@@ -155,6 +161,9 @@ func New(o *Options) *Server {
 	}
 	if s.more == nil {
 		s.more = func() []string { return nil }
+	}
+	if s.unfinished == nil {
+		s.unfinished = func() []*mirror.UnfinishedBundle { return nil }
 	}
 	s.refreshing = o.Refresh
 	s.fills = newFills(s, o.Pull)

@@ -109,9 +109,21 @@ func volumesIn(arg string) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("%s has no volume: no file whose name ends with %s", arg, volumeSuffix)
+		return nil, noVolume(arg, list)
 	}
 	return names, nil
+}
+
+// noVolume says what was looked for in a directory, and where it may be instead.
+func noVolume(dir string, list []os.DirEntry) error {
+	err := fmt.Errorf("%s has no volume of a bundle: none of the %s right in it is a file whose name ends with %s, as in oxbow-STREAM-0123456789ab-001-of-003%[3]s", dir, counted(len(list), "name"), volumeSuffix)
+	for _, e := range list {
+		below, _ := filepath.Glob(filepath.Join(dir, e.Name(), "*"+volumeSuffix))
+		if e.IsDir() && len(below) > 0 {
+			return &hinted{err, fmt.Sprintf("%s has one: name that directory", filepath.Join(dir, e.Name()))}
+		}
+	}
+	return err
 }
 
 // volumesOf returns the files as volumes, of which reading ends with ctx.

@@ -149,7 +149,12 @@ func exportArgs(c *cli.Context) (w *exportWork, out string, err error) {
 		}
 	}
 	if c.IsSet("have") {
-		w.Have, err = readInput(c.String("have"), streams.MaxDocument)
+		if w.Have, err = readInput(c.String("have"), streams.MaxDocument); err != nil {
+			return nil, "", fmt.Errorf("--have: %w", err)
+		}
+		if _, err := mirror.ReadHave(w.Have); err != nil {
+			return nil, "", fmt.Errorf("--have %s: %w", c.String("have"), err)
+		}
 	}
-	return w, out, err
+	return w, out, nil
 }

@@ -47,6 +47,7 @@ type daemon struct {
 	served      atomic.Pointer[[]proxy.Stream]
 	reloadNotes atomic.Pointer[[]string] // what the last reload could not do
 	health      health
+	unfinished  unfinished
 
 	mu        sync.Mutex       // guards the rest: one refresh at a time
 	announced map[string]error // what the log has told of streams: nil, that they are served
@@ -78,6 +79,7 @@ func newDaemon(o *owner, ln net.Listener, f front, s *site.Site) *daemon {
 	o.faults = d.noteFaults
 	o.commanded = func(command string, status int) {
 		d.front.metrics.Command(command, status)
+		d.unfinished.forget()
 		d.refresh()
 	}
 	return d
@@ -239,6 +241,7 @@ func (d *daemon) run(ctx context.Context) error {
 		Metrics:     d.front.metrics,
 		Syncs:       d.scheduler.Standing,
 		Notes:       d.notes,
+		Unfinished:  d.unfinishedBundles,
 		Log:         d.log,
 	})
 	g, running := errgroup.WithContext(ctx)
@@ -298,7 +301,15 @@ func (d *daemon) alive() {
 }
 
 // notes says what an operator should know beside the state of the streams.
-func (d *daemon) notes() []string { return slices.Concat(*d.reloadNotes.Load(), d.health.note()) }
+func (d *daemon) notes() []string {
+	return slices.Concat(*d.reloadNotes.Load(), d.health.note(), d.unfinished.notes(d.o.store.Files()))
+}
+
+// unfinishedBundles returns those of which volumes are missing; none, if that cannot be told now.
+func (d *daemon) unfinishedBundles() []*mirror.UnfinishedBundle {
+	all, _ := d.unfinished.bundles(d.o.store.Files())
+	return all
+}
 
 // logEvery is how often a long sync is heard of in the log.
 const logEvery = time.Minute

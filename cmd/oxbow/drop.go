@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -61,7 +60,7 @@ func (w *dropWork) do(ctx context.Context, o *owner, out *screen) error {
 	d, err := drop(ctx, w.Stream)
 	switch {
 	case errors.Is(err, cache.ErrNoSnapshot), errors.Is(err, mirror.ErrNoStream):
-		return fmt.Errorf("%w: %s", mirror.ErrNoStream, w.Stream)
+		return &mirror.NoStreamError{Name: w.Stream}
 	case err != nil:
 		return err
 	case w.JSON:

@@ -100,7 +100,11 @@ func (v *exportTreeView) print(w io.Writer) error {
 // treeRoot opens the directory of a tree, which is made if its parent is there. A dry run of one that is not there goes by an empty
 // one.
 func treeRoot(dir string, dryRun bool) (root *os.Root, done func(), err error) {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && dryRun {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() { // a pipe would wait for its other end
+		return nil, nil, fmt.Errorf("%s is no directory", dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) && dryRun {
 		temp, err := os.MkdirTemp("", "oxbow-tree-")
 		if err != nil {
 			return nil, nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -155,7 +156,11 @@ func (w *exportWork) do(ctx context.Context, o *owner, _ *screen) error {
 	}
 	file := w.files[0]
 	if err := e.Write(ctx, file, w.Volume, w.From); err != nil {
-		return fmt.Errorf("cannot write volume %d: %w", w.Volume, err)
+		err = fmt.Errorf("cannot write volume %d: %w", w.Volume, err)
+		if errors.Is(err, syscall.ENOSPC) {
+			return &hinted{err, "make room there: the same command goes on from where it is"}
+		}
+		return err
 	}
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return err

@@ -75,8 +75,14 @@ func importTree(c *cli.Context) error {
 	if err := t.args(); err != nil {
 		return err
 	}
-	var err error
-	if t.root, err = os.OpenRoot(t.work.Dir); err != nil {
+	info, err := os.Stat(t.work.Dir)
+	if err == nil && !info.IsDir() { // a pipe would wait for its other end
+		err = fmt.Errorf("%s is no directory", t.work.Dir)
+	}
+	if err == nil {
+		t.root, err = os.OpenRoot(t.work.Dir)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot import a tree: %w", err)
 	}
 	defer t.root.Close()

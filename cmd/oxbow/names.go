@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
+	"oxbow/cmd/oxbow/internal/typo"
 	"oxbow/mirror"
 )
 
@@ -54,11 +55,37 @@ func streamNames(f *cache.Files, wanted []string) ([]string, error) {
 	unknown := []error{unreadable}
 	for _, name := range wanted {
 		if !slices.Contains(names, name) {
-			unknown = append(unknown, fmt.Errorf("%w: %s", mirror.ErrNoStream, name))
+			unknown = append(unknown, &mirror.NoStreamError{Name: name})
 		}
 	}
 	if len(unknown) > 1 {
-		return nil, errors.Join(unknown...)
+		return nil, whichStreams(f, errors.Join(unknown...))
 	}
 	return wanted, nil
+}
+
+// whichStreams gives an error about a name that no stream has a hint: those that there are, and the one that was meant.
+func whichStreams(f *cache.Files, err error) error {
+	e, ok := errors.AsType[*mirror.NoStreamError](err)
+	if _, said := errors.AsType[*hinted](err); !ok || said {
+		return err
+	}
+	if names, failed := f.Streams(); failed == nil && len(names) > 0 {
+		return &hinted{err, streamsHint(names, e.Name)}
+	}
+	return err
+}
+
+// maxStreams bounds the streams that a hint names.
+const maxStreams = 10
+
+func streamsHint(names []string, word string) string {
+	meant := ""
+	if near := typo.Nearest(word, names); near != "" {
+		meant = fmt.Sprintf("did you mean %s? ", near)
+	}
+	if len(names) > maxStreams {
+		return meant + "`oxbow mirror list` prints those that there are"
+	}
+	return meant + "`oxbow mirror list` prints those that there are: " + strings.Join(names, ", ")
 }

@@ -115,7 +115,7 @@ func (o *owner) once(ctx context.Context, w work, out *console, stdout io.Writer
 	if err := o.listen(control.Once); err != nil {
 		return errors.Join(err, o.close())
 	}
-	err := w.do(ctx, o, &screen{stdout: stdout, stderr: out, progress: out.show})
+	err := whichStreams(o.store.Files(), w.do(ctx, o, &screen{stdout: stdout, stderr: out, progress: out.show}))
 	out.end()
 	reminder := time.AfterFunc(queueSilence, func() {
 		for _, other := range o.control.Running() {
@@ -144,7 +144,7 @@ func (o *owner) handle(ctx context.Context, r *control.Request, s *control.Sessi
 	}
 	w, err := readWork(r)
 	if err == nil {
-		err = w.do(ctx, o, out)
+		err = whichStreams(o.store.Files(), w.do(ctx, o, out))
 	}
 	err = ended(ctx, err)
 	report(out.stderr, err)

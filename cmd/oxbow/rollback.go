@@ -80,7 +80,11 @@ func (w *rollbackWork) do(ctx context.Context, o *owner, out *screen) error {
 	if w.JSON {
 		return printJSON(out.stdout, res)
 	}
-	printLine(out.stderr, "oxbow: %s: syncs leave it as it is from now on; `oxbow snapshot rollback %[1]s --resume` has them go on", w.Stream)
+	leave, resume := "syncs leave it as it is", "has them go on"
+	if o.mirror.ComesByBundles(w.Stream) {
+		leave, resume = "bundles of it are refused", "has them be taken again"
+	}
+	printLine(out.stderr, "oxbow: %s: %s from now on; `oxbow snapshot rollback %[1]s --resume` %[3]s", w.Stream, leave, resume)
 	return printLine(out.stdout, "%s: published snapshot %.12s with the content of %.12s, in place of %.12s", w.Stream, res.Snapshot, res.To, res.From)
 }
 
@@ -90,6 +94,9 @@ func (w *rollbackWork) resume(o *owner, out *screen) error {
 	}
 	if w.JSON {
 		return printJSON(out.stdout, resumedView{w.Stream, true})
+	}
+	if o.mirror.ComesByBundles(w.Stream) {
+		return printLine(out.stdout, "%s: bundles of it are taken again; what is published stays until the next one is imported", w.Stream)
 	}
 	return printLine(out.stdout, "%s: syncs go on; the next one publishes what upstream has", w.Stream)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"oxbow/cache"
+	"oxbow/mirror"
 )
 
 func storeStatsCommand() *cli.Command {
@@ -24,6 +25,8 @@ type statsView struct {
 	Partials     int               `json:"partials"` // unfinished downloads
 	PartialBytes int64             `json:"partial_bytes"`
 	Streams      []streamStatsView `json:"streams"`
+
+	Unfinished []*mirror.UnfinishedBundle `json:"unfinished_bundles"` // of which what came counts among the blobs
 }
 
 type streamStatsView struct {
@@ -47,9 +50,15 @@ func storeStats(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	bundles, err := mirror.UnfinishedBundles(files)
+	if err != nil {
+		return err
+	}
 	noteUnreadable(c.App.ErrWriter, st)
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, viewStats(st))
+		v := viewStats(st)
+		v.Unfinished = append(v.Unfinished, bundles...)
+		return printJSON(c.App.Writer, v)
 	}
 	t := newTable(c.App.Writer, "STREAM", "SNAPSHOTS", "CURRENT", "BLOBS", "SIZE")
 	for _, s := range st.Streams {
@@ -61,6 +70,9 @@ func storeStats(c *cli.Context) error {
 	}
 	if err := t.flush(); err != nil {
 		return err
+	}
+	for _, b := range bundles {
+		printLine(c.App.Writer, "%s", unfinishedText(b))
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s, %s; named by a snapshot: %d, %s; pulled: %d, %s; %s, %s\n", counted(st.Blobs, "blob"), iec(st.Bytes),
 		st.Named, iec(st.NamedBytes), st.Pulled, iec(st.PulledBytes), counted(st.Partials, "partial download"), iec(st.PartialBytes))
@@ -75,7 +87,7 @@ func noteUnreadable(stderr io.Writer, st *cache.Stats) {
 }
 
 func viewStats(st *cache.Stats) statsView {
-	v := statsView{st.Blobs, st.Bytes, st.Named, st.NamedBytes, st.Pulled, st.PulledBytes, st.Partials, st.PartialBytes, []streamStatsView{}}
+	v := statsView{st.Blobs, st.Bytes, st.Named, st.NamedBytes, st.Pulled, st.PulledBytes, st.Partials, st.PartialBytes, []streamStatsView{}, []*mirror.UnfinishedBundle{}}
 	for _, s := range st.Streams {
 		v.Streams = append(v.Streams, streamStatsView{s.Name, s.Snapshots, digestText(s.Current.ID), s.Blobs, s.Bytes})
 	}

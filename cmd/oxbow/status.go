@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cache"
 	"oxbow/mirror"
 )
 
@@ -40,6 +43,8 @@ type streamStatus struct {
 	Failures      int       `json:"failures"`                // in a row
 	NextRun       time.Time `json:"next_run,omitzero"`       // absent: only by command; in the past: due
 	UpstreamIndex time.Time `json:"upstream_index,omitzero"` // the date of the one accepted last
+
+	Unfinished []*mirror.UnfinishedBundle `json:"unfinished_bundles,omitempty"` // that bring the stream, or may
 }
 
 func mirrorStatus(c *cli.Context) error {
@@ -51,8 +56,12 @@ func mirrorStatus(c *cli.Context) error {
 		return err
 	}
 	defer files.Close()
-	names, unreadable := streamNames(files, c.Args().Slice())
-	if len(names) == 0 {
+	bundles, err := mirror.UnfinishedBundles(files)
+	if err != nil {
+		return err
+	}
+	names, coming, unreadable := statusNames(files, c.Args().Slice(), bundles)
+	if len(names) == 0 && unreadable != nil {
 		return unreadable
 	}
 	now := time.Now()
@@ -67,6 +76,21 @@ func mirrorStatus(c *cli.Context) error {
 		}
 		found = append(found, viewStatus(st, now))
 	}
+	for _, name := range coming {
+		found = append(found, streamStatus{Stream: name, Advertise: mirror.AdvertiseSelected, Offline: true})
+	}
+	told := bundles[:0]
+	for _, b := range bundles {
+		any := len(b.Snapshots) == 0 // which an older program did not note
+		for i := range found {
+			if len(b.Snapshots) == 0 || b.Brings(found[i].Stream) {
+				found[i].Unfinished, any = append(found[i].Unfinished, b), true
+			}
+		}
+		if any {
+			told = append(told, b)
+		}
+	}
 	if c.Bool("json") {
 		return errors.Join(printJSON(c.App.Writer, found), unreadable)
 	}
@@ -78,7 +102,35 @@ func mirrorStatus(c *cli.Context) error {
 		}
 		t.row(st.Stream, snapshot, stamp(st.Published), age(st), st.Files, iec(st.Bytes), st.Kept, nextRun(st, now), lastSync(st))
 	}
-	return errors.Join(t.flush(), unreadable)
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, b := range told {
+		printLine(c.App.Writer, "%s", unfinishedText(b))
+	}
+	return unreadable
+}
+
+// statusNames returns the streams that are there of those that are wanted, or of all, and those that unfinished bundles are to bring
+// first. The error is about the others.
+func statusNames(files *cache.Files, wanted []string, bundles []*mirror.UnfinishedBundle) (names, coming []string, err error) {
+	all, _ := files.Streams()
+	for _, b := range bundles {
+		for _, stream := range slices.Sorted(maps.Keys(b.Snapshots)) {
+			if (len(wanted) == 0 || slices.Contains(wanted, stream)) && !slices.Contains(all, stream) && !slices.Contains(coming, stream) {
+				coming = append(coming, stream)
+			}
+		}
+	}
+	rest := slices.DeleteFunc(slices.Clone(wanted), func(name string) bool { return slices.Contains(coming, name) })
+	if len(rest) == 0 && (len(wanted) > 0 || len(all) == 0 && len(bundles) > 0) {
+		return nil, coming, nil
+	}
+	names, err = streamNames(files, rest)
+	if len(names) == 0 {
+		return nil, nil, err
+	}
+	return names, coming, err
 }
 
 func viewStatus(s mirror.Status, now time.Time) streamStatus {

@@ -1,0 +1,755 @@
+package mirror_test
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"oxbow/cache"
+	"oxbow/mirror"
+	"oxbow/mirror/bundle"
+	"oxbow/streams"
+	"oxbow/streams/streamstest"
+)
+
+// A forger makes snapshots of a site that no correct oxbow would make, signed by the site's key.
+type forger struct {
+	*site
+	key    *streams.SigningKey
+	honest *cache.Manifest
+}
+
+func newForger(t *testing.T, near *site) *forger {
+	t.Helper()
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forger{site: near, key: key}
+	if f.honest, err = near.store.Manifest(stable, current(t, near.store, stable)); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *forger) put(data []byte) cache.Digest {
+	f.t.Helper()
+	d, err := f.store.Put(f.t.Context(), data)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return d
+}
+
+func (f *forger) signed(text []byte) []byte {
+	f.t.Helper()
+	doc, err := f.key.Clearsign(text, time.Now())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return doc
+}
+
+// apart is a signature of text.
+func (f *forger) apart(text []byte) []byte {
+	f.t.Helper()
+	sig, err := f.key.Detach(text, time.Now())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return sig
+}
+
+// publish publishes entries as the next snapshot.
+func (f *forger) publish(reason string, entries []cache.Entry) {
+	f.t.Helper()
+	man := &cache.Manifest{Stream: stable, Parent: current(f.t, f.store, stable), Created: time.Now().UTC().Truncate(time.Second), Reason: reason, Entries: entries}
+	man.Sort()
+	if err := f.store.Flush(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := f.store.Publish(f.t.Context(), man); err != nil {
+		f.t.Fatalf("%s: %v", reason, err)
+	}
+}
+
+// changed returns the honest entries with documents of the site's changed: texts as all their forms say them, signed anew.
+func (f *forger) changed(change func(text []byte) []byte) []cache.Entry {
+	f.t.Helper()
+	var entries []cache.Entry
+	plain := map[string][]byte{}
+	for _, e := range f.honest.Entries {
+		if e.Kind == cache.KindSite && strings.HasSuffix(e.Path, ".json") {
+			plain[e.Path] = change(readPath(f.t, f.store, stable, e.Path))
+		}
+	}
+	for _, e := range f.honest.Entries {
+		if e.Kind == cache.KindSite {
+			doc := plain[e.Path]
+			if sig, ok := strings.CutSuffix(e.Path, ".gpg"); ok {
+				doc = f.apart(plain[sig])
+			} else if doc == nil {
+				text, err := streams.ClearText(readPath(f.t, f.store, stable, e.Path))
+				if err != nil {
+					f.t.Fatal(err)
+				}
+				doc = f.signed(change(text))
+			}
+			e.Digest, e.Size = f.put(doc), int64(len(doc))
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// with returns the honest entries, each as change returns it; one without a path is left out.
+func (f *forger) with(change func(e cache.Entry) cache.Entry, more ...cache.Entry) []cache.Entry {
+	var entries []cache.Entry
+	for _, e := range f.honest.Entries {
+		if e = change(e); e.Path != "" {
+			entries = append(entries, e)
+		}
+	}
+	return append(entries, more...)
+}
+
+// replaced puts other bytes at a path of a kind.
+func (f *forger) replaced(kind cache.Kind, path string, data []byte) []cache.Entry {
+	return f.with(func(e cache.Entry) cache.Entry {
+		if e.Kind == kind && e.Path == path {
+			e.Digest, e.Size = f.put(data), int64(len(data))
+		}
+		return e
+	})
+}
+
+// without leaves a path of a kind out.
+func (f *forger) without(kind cache.Kind, path string) []cache.Entry {
+	return f.with(func(e cache.Entry) cache.Entry {
+		if e.Kind == kind && e.Path == path {
+			e.Path = ""
+		}
+		return e
+	})
+}
+
+// item returns an item of the honest snapshot.
+func (f *forger) item() cache.Entry {
+	i := slices.IndexFunc(f.honest.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindItem })
+	return f.honest.Entries[i]
+}
+
+// A countedReader counts what is read of a volume.
+type countedReader struct {
+	r io.Reader
+	n int
+}
+
+func (c *countedReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
+// notes returns the names of what the store of a far site expects.
+func (s *farSite) notes() (ids []string) {
+	s.t.Helper()
+	all, err := s.store.Files().Expected()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range all {
+		ids = append(ids, e.ID.String())
+	}
+	return ids
+}
+
+// A site whose key is trusted has nothing published by a bundle that clients could not read, or not believe with the keys that they
+// are given: it is refused before any file of it is taken in, nothing is noted of it, and `bundle verify` has the same fault.
+func TestImportProvesWhatClientsRead(t *testing.T) {
+	const index, signedIndex = "streams/v1/index.json", "streams/v1/index.sjson"
+	f := newForger(t, newSite(t, streamstest.MAAS(streamstest.Shape{})))
+	o := mirror.ImportOptions{TrustFingerprint: f.key.Fingerprint()}
+	stranger, err := streams.GenerateSigningKey(streams.Ed25519, "a stranger", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(path string) []byte { return readPath(t, f.store, stable, path) }
+	item := f.item()
+	other := cache.Entry{Kind: cache.KindItem, Digest: f.put([]byte("other")), Size: 5, Path: index}
+	strange, err := stranger.Clearsign(text(index), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := fmt.Sprintf(`"size": %d`, item.Size)
+	for _, test := range []struct {
+		name, words string
+		entries     []cache.Entry
+	}{
+		{"an index that a stranger signed", "clients cannot believe " + signedIndex + ": signed by a key that is not in the keyring", f.replaced(cache.KindSite, signedIndex, strange)},
+		{"a signature of another text", "clients cannot believe " + index + ": signature is bad", f.replaced(cache.KindSite, index+".gpg", f.apart([]byte("{}")))},
+		{"no signature", "clients cannot believe " + index + ": document is not signed", f.without(cache.KindSite, index+".gpg")},
+		{"no index", "there is no index " + signedIndex, f.without(cache.KindSite, signedIndex)},
+		{"no document", "clients cannot read " + index + ": cannot parse", f.changed(func(text []byte) []byte {
+			if bytes.Contains(text, []byte(`"index:1.0"`)) {
+				return []byte("something hostile")
+			}
+			return text
+		})},
+		{"an index that names what is not there", "streams/v2/", f.changed(func(text []byte) []byte {
+			return bytes.ReplaceAll(text, []byte(`"path": "streams/v1/`), []byte(`"path": "streams/v2/`))
+		})},
+		{"an index that calls a list by another name", "as the list ", f.changed(func(text []byte) []byte {
+			if bytes.Contains(text, []byte(`"index:1.0"`)) {
+				return bytes.ReplaceAll(text, []byte("com.ubuntu.maas:stable:v3:download\": {"), []byte("com.ubuntu.maas:stable:v4:download\": {"))
+			}
+			return text
+		})},
+		{"a list that names what is not there", item.Path + " (", f.without(cache.KindItem, item.Path)},
+		{"a list with another size", "bytes, and not " + fmt.Sprint(item.Size+1), f.changed(func(text []byte) []byte {
+			return bytes.ReplaceAll(text, []byte(size), fmt.Appendf(nil, `"size": %d`, item.Size+1))
+		})},
+		{"a list with another digest", "has the sha256 " + other.Digest.String(), f.replaced(cache.KindItem, item.Path, bytes.Repeat([]byte("x"), int(item.Size)))},
+		{"an item in the place of the index", index + " is a document and a file at once", f.with(func(e cache.Entry) cache.Entry { return e }, other)},
+		{"a document in the place of an item", item.Path + " is a document and a file at once", f.with(func(e cache.Entry) cache.Entry { return e },
+			cache.Entry{Kind: cache.KindSite, Digest: f.put(f.signed(text(index))), Size: int64(len(f.signed(text(index)))), Path: item.Path})},
+		{"no signature in the signed family", "clients cannot believe " + signedIndex, f.replaced(cache.KindSite, signedIndex, text(index))},
+		{"a signature where JSON is read", index + ": it has its signature in it", f.replaced(cache.KindSite, index, text(signedIndex))},
+	} {
+		f.publish(test.name, test.entries)
+		far := newFarSite(t)
+		volumes := f.export(mirror.ExportOptions{})
+		words := test.words
+		if strings.HasPrefix(words, "has the sha256") {
+			words = "has the sha256 " + cache.Sum(bytes.Repeat([]byte("x"), int(item.Size))).String()
+		}
+		counted := &countedReader{r: bytes.NewReader(volumes[0])}
+		_, err := far.m.Import(t.Context(), []mirror.Volume{{Name: "it", Reader: counted}}, o)
+		if !errors.Is(err, mirror.ErrUnfit) || !errors.Is(err, mirror.ErrVerification) || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), "oxbow bundle verify") {
+			t.Errorf("%s: got %v, want %q", test.name, err, words)
+		}
+		if notes := far.notes(); len(notes) > 0 {
+			t.Errorf("%s: noted is %q", test.name, notes)
+		}
+		if far.store.Holds(item.Digest) || counted.n > len(volumes[0])/2 {
+			t.Errorf("%s: %d of %d bytes were read", test.name, counted.n, len(volumes[0]))
+		}
+		i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "it", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(i.Faults, func(fault string) bool { return strings.Contains(fault, words) }) {
+			t.Errorf("%s: the faults are %q, want %q", test.name, i.Faults, words)
+		}
+	}
+	f.publish("honest again", f.honest.Entries)
+	newFarSite(t).mustTake(o, f.export(mirror.ExportOptions{})...)
+}
+
+// What upstream's own documents tell clients is proven too, with upstream's keys, where a snapshot shows them; of a stream that is
+// allowed to be unsigned too, and where upstream names a path with two contents, or gives no SHA-256.
+func TestImportProvesUpstreamsDocuments(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	for name, redefine := range map[string]func(*mirror.Stream){
+		"signed":           func(*mirror.Stream) {},
+		"allowed unsigned": func(st *mirror.Stream) { st.AllowUnsigned, st.Keyring = true, nil },
+	} {
+		near := newSite(t, tree)
+		near.redefine(func(st *mirror.Stream) {
+			st.Advertise, st.Select = mirror.AdvertiseAll, []string{"arch~."}
+			redefine(st)
+		})
+		if _, err := near.sync(); err != nil {
+			t.Fatal(err)
+		}
+		key, err := near.m.Key()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &forger{site: near, key: key}
+		if f.honest, err = near.store.Manifest(stable, current(t, near.store, stable)); err != nil {
+			t.Fatal(err)
+		}
+		if n := slices.IndexFunc(f.honest.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindKnown }); n >= 0 {
+			t.Fatalf("%s: %s is not here", name, f.honest.Entries[n].Path)
+		}
+		o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+		far := newFarSite(t)
+		far.mustTake(o, near.export(mirror.ExportOptions{})...)
+		item := f.item()
+		f.publish("without an item", f.without(cache.KindItem, item.Path))
+		if _, err := newFarSite(t).take(o, near.export(mirror.ExportOptions{})...); !errors.Is(err, mirror.ErrUnfit) || !strings.Contains(err.Error(), item.Path) {
+			t.Errorf("%s: without an item: %v", name, err)
+		}
+		clear := func(doc []byte) []byte {
+			text, err := streams.ClearText(doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return text
+		}
+		view := func(path string) []byte { return readView(t, near.store, cache.Upstream, path) }
+		for _, test := range []struct {
+			name, words string
+			signed      bool // it matters only where signatures do
+			entries     []cache.Entry
+		}{
+			{"an index of the site's", "cannot believe streams/v1/index.sjson", true, f.replaced(cache.KindUpstream, "streams/v1/index.sjson", f.signed(clear(view("streams/v1/index.sjson"))))},
+			{"an unsigned index that says something else", "cannot believe streams/v1/index.json", true,
+				f.with(func(e cache.Entry) cache.Entry {
+					switch {
+					case e.Kind == cache.KindUpstream && e.Path == "streams/v1/index.json.gpg":
+						e.Path = ""
+					case e.Kind == cache.KindUpstream && e.Path == "streams/v1/index.json":
+						doc := bytes.Replace(view(e.Path), []byte(`"updated"`), []byte(`"updeted"`), 1)
+						e.Digest, e.Size = f.put(doc), int64(len(doc))
+					}
+					return e
+				})},
+			{"garbage", "cannot read streams/v1/index.json", false, f.replaced(cache.KindUpstream, "streams/v1/index.json", []byte("garbage"))},
+		} {
+			f.publish(test.name, test.entries)
+			_, err := newFarSite(t).take(o, near.export(mirror.ExportOptions{})...)
+			if refused := test.signed == false || name == "signed"; refused != errors.Is(err, mirror.ErrUnfit) || refused && !strings.Contains(err.Error(), test.words) {
+				t.Errorf("%s: %s: %v", name, test.name, err)
+			}
+		}
+		f.publish("an unsigned index as upstream has it", f.without(cache.KindUpstream, "streams/v1/index.json.gpg"))
+		newFarSite(t).mustTake(o, near.export(mirror.ExportOptions{})...)
+	}
+}
+
+// Upstream may name a path with two contents, of which one is served, and may give other sums than SHA-256: those are proven by the
+// files, once they are here.
+func TestImportOfOddUpstream(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.redefine(func(st *mirror.Stream) {
+		st.Advertise, st.Select, st.AllowUnsigned, st.Keyring = mirror.AdvertiseAll, []string{"arch~."}, true, nil
+	})
+	if _, err := near.sync(); err != nil {
+		t.Fatal(err)
+	}
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forger{site: near, key: key}
+	if f.honest, err = near.store.Manifest(stable, current(t, near.store, stable)); err != nil {
+		t.Fatal(err)
+	}
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	// edited returns the honest entries with every item of upstream's lists changed, and of each version also a copy that is not, if
+	// twice is set.
+	edited := func(twice bool, change func(item map[string]any)) []cache.Entry {
+		return f.with(func(e cache.Entry) cache.Entry {
+			if e.Kind != cache.KindUpstream || strings.HasSuffix(e.Path, ".gpg") || strings.Contains(e.Path, "index") {
+				return e
+			}
+			doc := readView(t, near.store, cache.Upstream, e.Path)
+			text, clearsigned := doc, streams.IsClearsigned(doc)
+			if clearsigned {
+				if text, err = streams.ClearText(doc); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var list map[string]any
+			if err := json.Unmarshal(text, &list); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range list["products"].(map[string]any) {
+				versions := p.(map[string]any)["versions"].(map[string]any)
+				for _, name := range slices.Collect(maps.Keys(versions)) {
+					if twice {
+						text, _ := json.Marshal(versions[name])
+						var same any
+						if err := json.Unmarshal(text, &same); err != nil {
+							t.Fatal(err)
+						}
+						versions[name+".1"] = same
+					}
+					for _, it := range versions[name].(map[string]any)["items"].(map[string]any) {
+						change(it.(map[string]any))
+					}
+				}
+			}
+			if text, err = json.MarshalIndent(list, "", " "); err != nil {
+				t.Fatal(err)
+			}
+			if doc = text; clearsigned {
+				doc = f.signed(text)
+			}
+			e.Digest, e.Size = f.put(doc), int64(len(doc))
+			return e
+		})
+	}
+	larger := func(it map[string]any) { it["size"] = it["size"].(float64) + 1 }
+	sum := func(md5 func(path string) string) func(it map[string]any) {
+		return func(it map[string]any) {
+			delete(it, "sha256")
+			delete(it, "sha512")
+			it["md5"] = md5(it["path"].(string))
+		}
+	}
+	honest := sum(func(path string) string {
+		return fmt.Sprintf("%x", md5.Sum(readPath(t, near.store, stable, path)))
+	})
+	hostile := sum(func(string) string { return strings.Repeat("0", 32) })
+	for _, test := range []struct {
+		name    string
+		entries []cache.Entry
+		refused string
+	}{
+		{name: "two contents of each path", entries: edited(true, larger)},
+		{name: "another content", entries: edited(false, larger), refused: "bytes, and not"},
+		{name: "no SHA-256", entries: edited(false, honest)},
+		{name: "other sums", entries: edited(false, hostile), refused: "which has another content: "},
+	} {
+		f.publish(test.name, test.entries)
+		volumes := near.export(mirror.ExportOptions{})
+		far := newFarSite(t)
+		if test.refused == "" {
+			far.mustTake(o, volumes...)
+			continue
+		}
+		if _, err := far.take(o, volumes...); !errors.Is(err, mirror.ErrUnfit) || !strings.Contains(err.Error(), test.refused) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if notes := far.notes(); len(notes) > 0 {
+			t.Errorf("%s: noted is %q", test.name, notes)
+		}
+		if _, err := far.store.Current(stable); !errors.Is(err, cache.ErrNoSnapshot) {
+			t.Errorf("%s: it is published: %v", test.name, err)
+		}
+	}
+
+	// What the site signs of an unsigned stream is proven as that of any.
+	near.redefine(func(st *mirror.Stream) { st.Advertise, st.Select = mirror.AdvertiseSelected, nil })
+	if _, err := near.sync(); err != nil {
+		t.Fatal(err)
+	}
+	newFarSite(t).mustTake(o, near.export(mirror.ExportOptions{})...)
+}
+
+// readView is readPath in a view.
+func readView(t *testing.T, store *cache.Store, v cache.View, path string) []byte {
+	t.Helper()
+	found, err := store.Find(stable, v, path)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	data, err := store.Files().ReadFile(found.Digest, streams.MaxDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// Bundles are refused before any file comes for what their metadata tells, and leave no note then; but what came of them before
+// stays, since the state of the stream may be another tomorrow.
+func TestImportRefusesEarly(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	first := near.export(mirror.ExportOptions{Split: 250 << 10})
+	tree.AddDay()
+	near.upstream.Publish(tree)
+	near.m = mirror.New(mirror.Options{Store: near.store, Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	near.mustSync()
+	second := near.export(mirror.ExportOptions{Split: 250 << 10})
+	early := func(s *farSite, is error, words string, o mirror.ImportOptions, notes int, volumes ...[]byte) {
+		t.Helper()
+		before, err := s.store.Files().Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.take(o, volumes...)
+		if err == nil || is != nil && !errors.Is(err, is) || !strings.Contains(err.Error(), words) {
+			t.Errorf("got %v, want %q", err, words)
+		}
+		after, err := s.store.Files().Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := after.Bytes - before.Bytes; got > 100<<10 {
+			t.Errorf("%q: %d bytes were taken in", words, got)
+		}
+		if got := s.notes(); len(got) != notes {
+			t.Errorf("%q: %d notes, want %d", words, len(got), notes)
+		}
+	}
+
+	far := newFarSite(t)
+	stranger := o
+	stranger.Keyring = streamstest.MAAS(streamstest.Shape{}).Keyring()
+	early(far, mirror.ErrVouched, "not vouched for by upstream", stranger, 0, first...)
+	if _, err := far.take(o, first[1]); err != nil { // and what came stays
+		t.Fatal(err)
+	}
+	early(far, mirror.ErrVouched, "not vouched for by upstream", stranger, 1, first[0])
+	far.mustTake(o, second...)
+	early(far, mirror.ErrOlder, "--allow-older accepts it", o, 1, first[0])
+	o.AllowOlder = true
+	far.mustTake(o, first...)
+	o.AllowOlder = false
+	if notes := far.notes(); len(notes) > 0 {
+		t.Errorf("noted is %q after all", notes)
+	}
+	if _, err := far.m.Rollback(t.Context(), stable, cache.Digest{}); err != nil {
+		t.Fatal(err)
+	}
+	tree.AddDay()
+	near.upstream.Publish(tree)
+	near.mustSync()
+	third := near.export(mirror.ExportOptions{})
+	early(far, nil, "--resume", o, 0, third...)
+
+	// A definition that cannot be one, or that is in another's way.
+	taken := newFarSite(t)
+	in := mirror.Stream{Name: "other", Path: "/ephemeral-v3/", Offline: true}
+	if err := taken.m.Define(in); err != nil {
+		t.Fatal(err)
+	}
+	early(taken, nil, "one stream's path cannot be part of another's", o, 0, third...)
+	for name, path := range map[string]string{"a path": "no path", "no JSON": "\x00"} {
+		state, err := near.store.Files().ReadState(stable)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st map[string]any
+		if err := json.Unmarshal(state, &st); err != nil {
+			t.Fatal(err)
+		}
+		st["stream"].(map[string]any)["path"] = path
+		bad, err := json.Marshal(st)
+		if err == nil {
+			err = near.store.WriteState(stable, bad)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		volumes := near.export(mirror.ExportOptions{})
+		early(newFarSite(t), bundle.ErrContents, "streams/stable/stream.json", o, 0, volumes...)
+		i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: name, Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{})
+		if err != nil || !slices.ContainsFunc(i.Faults, func(f string) bool { return strings.Contains(f, "stream.json") }) {
+			t.Errorf("%s: the faults are %q, %v", name, i.Faults, err)
+		}
+		if err := near.store.WriteState(stable, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The first bundle of a stream that was synced here is not older, by upstream's own date, than what was accepted then.
+func TestFirstBundleIsNotOlder(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := near.export(mirror.ExportOptions{})
+	tree.AddDay()
+	near.upstream.Publish(tree)
+	here := newSite(t, tree)
+	here.mustSync()
+	here.redefine(func(st *mirror.Stream) { st.Offline = true })
+	far := &farSite{t, here.store, here.m}
+	was := current(t, here.store, stable)
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	if _, err := far.take(o, old...); !errors.Is(err, mirror.ErrOlder) || !strings.Contains(err.Error(), "upstream's index in it is of ") || !strings.Contains(err.Error(), "--allow-older accepts it") {
+		t.Errorf("of an older one: %v", err)
+	}
+	if now := current(t, here.store, stable); now != was || len(far.notes()) > 0 {
+		t.Errorf("current is %v, noted %q", now, far.notes())
+	}
+	near.mustSync()
+	far.mustTake(o, near.export(mirror.ExportOptions{})...)
+	far.same(near)
+
+	here = newSite(t, tree)
+	here.mustSync()
+	here.redefine(func(st *mirror.Stream) { st.Offline = true })
+	far = &farSite{t, here.store, here.m}
+	o.AllowOlder = true
+	far.mustTake(o, old...)
+}
+
+// A stream of which the first bundle failed as it was to be published is synced as any, or comes by another site's bundle.
+func TestFirstBundleNotPublished(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	volumes := near.export(mirror.ExportOptions{})
+	failed := func() (*farSite, string) {
+		dir := filepath.Join(t.TempDir(), "far")
+		far := &farSite{t: t, store: newStore(t, dir, -1)}
+		far.m = mirror.New(mirror.Options{Store: far.store})
+		t.Cleanup(func() { endStore(t, far.store) })
+		inTheWay := filepath.Join(dir, "snapshots", stable)
+		o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Taken: func(mirror.Taken) {
+			if err := os.WriteFile(inTheWay, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}}
+		if results, err := far.take(o, volumes...); err == nil {
+			t.Fatalf("published in spite of all: %+v", results)
+		}
+		if err := os.Remove(inTheWay); err != nil {
+			t.Fatal(err)
+		}
+		if far.m.ComesByBundles(stable) {
+			t.Error("it is called one that comes by bundles")
+		}
+		return far, dir
+	}
+	other := newSite(t, tree)
+	other.mustSync()
+	otherKey, err := other.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, _ := failed()
+	if _, err := far.m.TrustKeys(otherKey.Public()); err != nil {
+		t.Fatal(err)
+	}
+	far.mustTake(mirror.ImportOptions{}, other.export(mirror.ExportOptions{})...)
+	far.same(other)
+	if ring, err := mirror.Keyring(far.store.Files()); err != nil || !bytes.Equal(ring, otherKey.Public()) {
+		t.Errorf("the keyring has %d bytes, %v", len(ring), err)
+	}
+
+	for _, again := range []bool{false, true} { // by the same process, or after a restart
+		far, _ := failed()
+		if again {
+			far.m = newMirror(t, far.store)
+		}
+		s := &site{t: t, upstream: near.upstream, url: near.url, store: far.store, m: newMirror(t, far.store)}
+		s.define(near.url, tree.Keyring())
+		s.mustSync()
+		own, err := s.m.Key()
+		if err != nil {
+			t.Fatal(err)
+		}
+		third := newFarSite(t)
+		third.mustTake(mirror.ImportOptions{TrustFingerprint: own.Fingerprint()}, s.export(mirror.ExportOptions{})...)
+		if ring, err := mirror.Keyring(third.store.Files()); err != nil || !bytes.Equal(ring, own.Public()) {
+			t.Errorf("the keyring of a third has %d bytes, %v", len(ring), err)
+		}
+	}
+}
+
+// A bundle of which a volume is missing is told with what is missing, by a file, also when the import was killed; it is told no more
+// once it is published, or given up, and then a sweep removes what came.
+func TestUnfinishedBundle(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	volumes := near.export(mirror.ExportOptions{Split: 250 << 10})
+	far := newFarSite(t)
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	told := func(missing ...int) *mirror.UnfinishedBundle {
+		t.Helper()
+		all, err := mirror.UnfinishedBundles(far.store.Files())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(missing) == 0 {
+			if len(all) > 0 {
+				t.Errorf("unfinished is %+v", all[0])
+			}
+			return nil
+		}
+		if len(all) != 1 {
+			t.Fatalf("%d are unfinished", len(all))
+		}
+		u := all[0]
+		var numbers []int
+		for _, v := range u.Missing {
+			numbers = append(numbers, v.Volume)
+			if v.Files == 0 || v.Bytes == 0 {
+				t.Errorf("missing is %+v", v)
+			}
+		}
+		if !slices.Equal(numbers, missing) || !u.Brings(stable) || u.Brings("other") || u.Site != key.Fingerprint() || u.Volumes != len(volumes) ||
+			time.Since(u.Since) > time.Hour || !u.KeptUntil.Equal(u.Last.Add(60*24*time.Hour)) {
+			t.Errorf("told is %+v, want missing %v", u, missing)
+		}
+		return u
+	}
+	told()
+	var rest []int
+	for n := range len(volumes) {
+		if n != 1 {
+			rest = append(rest, n+1)
+		}
+	}
+	results, err := far.take(o, volumes[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u := told(rest...); u != nil && (u.Bundle != results[0].Bundle || !slices.Equal(u.Missing, results[0].Missing)) {
+		t.Errorf("told is %+v, the import said %+v", u, results[0])
+	}
+	cut := volumes[0][:len(volumes[0])*9/10] // as if it was killed
+	if _, err := far.take(o, cut); err == nil {
+		t.Error("of half a volume there is no error")
+	}
+	if u, left := told(rest...), results[0].Missing[0].Bytes; u != nil && u.Missing[0].Bytes >= left {
+		t.Errorf("%d of %d bytes are missing still", u.Missing[0].Bytes, left)
+	}
+	if _, err := far.m.AbandonBundle("0000"); !errors.Is(err, mirror.ErrNoBundle) {
+		t.Errorf("of another: %v", err)
+	}
+	importing := o
+	importing.Taken = func(mirror.Taken) {
+		if _, err := far.m.AbandonBundle(results[0].Bundle[:8]); !errors.Is(err, mirror.ErrImporting) {
+			t.Errorf("while it is imported: %v", err)
+		}
+	}
+	if _, err := far.take(importing, volumes[1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.m.AbandonBundle(results[0].Bundle[:8]); err != nil {
+		t.Error(err)
+	}
+	told()
+	plan, err := far.m.PlanSweep(t.Context())
+	if err == nil {
+		_, err = plan.Execute(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := far.store.Files().Stats(t.Context()); err != nil || st.Blobs > 0 {
+		t.Errorf("%d blobs stay, %v", st.Blobs, err)
+	}
+	far.mustTake(o, volumes...)
+	told()
+	far.same(near)
+}
