@@ -17,7 +17,6 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
-	"oxbow/mirror/bundle"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -527,7 +526,7 @@ func TestImportRefusesEarly(t *testing.T) {
 		t.Fatal(err)
 	}
 	early(taken, nil, "one stream's path cannot be part of another's", o, 0, third...)
-	for name, path := range map[string]string{"a path": "no path", "no JSON": "\x00"} {
+	for _, path := range []string{"no path", "/-/"} {
 		state, err := near.store.Files().ReadState(stable)
 		if err != nil {
 			t.Fatal(err)
@@ -545,10 +544,10 @@ func TestImportRefusesEarly(t *testing.T) {
 			t.Fatal(err)
 		}
 		volumes := near.export(mirror.ExportOptions{})
-		early(newFarSite(t), bundle.ErrContents, "streams/stable/stream.json", o, 0, volumes...)
-		i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: name, Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{})
+		early(newFarSite(t), mirror.ErrUnfit, "nothing can be served by streams/stable/stream.json", o, 0, volumes...)
+		i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: path, Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{})
 		if err != nil || !slices.ContainsFunc(i.Faults, func(f string) bool { return strings.Contains(f, "stream.json") }) {
-			t.Errorf("%s: the faults are %q, %v", name, i.Faults, err)
+			t.Errorf("%q: the faults are %q, %v", path, i.Faults, err)
 		}
 		if err := near.store.WriteState(stable, state); err != nil {
 			t.Fatal(err)
@@ -584,11 +583,30 @@ func TestFirstBundleIsNotOlder(t *testing.T) {
 	far.mustTake(o, near.export(mirror.ExportOptions{})...)
 	far.same(near)
 
+	// And so is one that comes after it was synced here once more.
+	tree.AddDay()
+	near.upstream.Publish(tree)
+	near.m = mirror.New(mirror.Options{Store: near.store, Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	near.mustSync()
+	second := near.export(mirror.ExportOptions{})
+	tree.AddDay()
+	here.upstream.Publish(tree)
+	here.redefine(func(st *mirror.Stream) { st.Offline = false })
+	if _, err := here.sync(); err != nil {
+		t.Fatal(err)
+	}
+	here.redefine(func(st *mirror.Stream) { st.Offline = true })
+	if _, err := far.take(o, second...); !errors.Is(err, mirror.ErrOlder) || !strings.Contains(err.Error(), "upstream's index in it is of ") {
+		t.Errorf("after another sync: %v", err)
+	}
+	o.AllowOlder = true
+	far.mustTake(o, second...)
+	far.same(near)
+
 	here = newSite(t, tree)
 	here.mustSync()
 	here.redefine(func(st *mirror.Stream) { st.Offline = true })
 	far = &farSite{t, here.store, here.m}
-	o.AllowOlder = true
 	far.mustTake(o, old...)
 }
 

@@ -125,7 +125,7 @@ var (
 	// ErrVouched: what a bundle brings is not vouched for by upstream's signature.
 	ErrVouched = errors.New("not vouched for by upstream")
 
-	// ErrUnfit: clients could not read what a bundle brings, or not believe it.
+	// ErrUnfit: clients could not read what a bundle brings, or not believe it, or it cannot be served.
 	ErrUnfit = errors.New("not fit for clients")
 
 	// ErrNotImported: a stream of that name does not come by bundles here.

@@ -43,8 +43,8 @@ func (im *importing) check(ctx context.Context, in *incoming, s bundle.Snapshot,
 	return im.fit(ctx, st, def, in, man, f)
 }
 
-// notOlder refuses what is older than what is here: than the snapshot that came last or, where the first one comes of a stream that
-// was synced here, than upstream's index as it was accepted last.
+// notOlder refuses what is older than what is here: than the snapshot that came last and, of a stream that was synced here since, than
+// upstream's index as it was accepted then. Of bundles alone that one may be older: the site that makes them has gone back.
 func (im *importing) notOlder(st *state, man *cache.Manifest) error {
 	const remedy = "an old copy may hide security updates; --allow-older accepts it"
 	if im.o.AllowOlder {
@@ -54,7 +54,9 @@ func (im *importing) notOlder(st *state, man *cache.Manifest) error {
 		if last := st.Imported.Created; man.Created.Before(last) {
 			return fmt.Errorf("%w: it was made %s, and what came last %s: %s", ErrOlder, man.Created.Format(time.RFC3339), last.Format(time.RFC3339), remedy)
 		}
-		return nil
+		if now, err := im.m.store.Current(st.Stream.Name); err != nil || now.ID.String() != st.Accepted.Snapshot {
+			return nil // no sync made what is published
+		}
 	}
 	accepted := st.Accepted.Index
 	if index := im.upstreamIndex(man); index.Before(accepted) {
@@ -71,14 +73,18 @@ func (im *importing) notOlder(st *state, man *cache.Manifest) error {
 func definition(stream string, members map[string][]byte) (Stream, error) {
 	var d Description
 	if err := json.Unmarshal(members[bundle.StreamPath(stream)], &d); err != nil {
-		return Stream{}, fmt.Errorf("%w: %s: %w", bundle.ErrContents, bundle.StreamPath(stream), err)
+		return Stream{}, unusable(stream, err)
 	}
 	def := Stream{Name: stream, Upstream: d.Upstream, Path: d.Path, Also: d.Also, Kind: d.Kind, Profile: d.Profile,
 		AllowUnsigned: d.Unsigned, Keyring: members[bundle.UpstreamKeysPath(stream)], Offline: true}
 	if err := def.Validate(); err != nil {
-		return Stream{}, fmt.Errorf("%w: %s: %w", bundle.ErrContents, bundle.StreamPath(stream), err)
+		return Stream{}, unusable(stream, err)
 	}
 	return def, nil
+}
+
+func unusable(stream string, err error) error {
+	return fmt.Errorf("%w: nothing can be served by %s: %w; the bundle has to be made anew where it comes from", ErrUnfit, bundle.StreamPath(stream), err)
 }
 
 // definable says why a stream cannot be defined, if that is so.
