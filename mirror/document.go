@@ -14,6 +14,8 @@ type Document struct {
 	URL         string // where it came from, after redirects; without user, password and query
 	Validators  Validators
 	NotModified bool // it is what the validators of the request stand for
+
+	offer *offer // of the document's custody; nil: none
 }
 
 // Document fetches the document at rawURL, of at most limit bytes. With
@@ -58,7 +60,7 @@ func (c *Client) document(ctx context.Context, u *url.URL, v Validators, limit i
 	}
 	defer a.body.Close()
 	a.body.allowed = allowed
-	doc := &Document{URL: display(a.url), Validators: documentValidators(a.Header)}
+	doc := &Document{URL: display(a.url), Validators: documentValidators(a.Header), offer: offered(a.url, a.Header)}
 	switch {
 	case a.StatusCode == http.StatusOK:
 		doc.Bytes, err = readDocument(a, limit)

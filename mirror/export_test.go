@@ -23,3 +23,6 @@ func (s *Scheduler) Next(name string) (time.Time, int) {
 	st := s.Standing(name)
 	return st.Next, st.Failures
 }
+
+// SetLimit changes how many bytes are held.
+func (c *Custodian) SetLimit(n int64) { c.limit = n }

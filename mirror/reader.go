@@ -159,7 +159,7 @@ func (r *reader) fetchBytes(ctx context.Context, url string, p streams.Path, kno
 	if err != nil {
 		return doc, nil, err
 	}
-	doc.bytes = got.Bytes
+	doc.bytes, doc.offer = got.Bytes, got.offer
 	if got.NotModified {
 		doc.bytes = known.bytes
 	}
