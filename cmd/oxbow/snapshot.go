@@ -27,6 +27,7 @@ func snapshotShowCommand() *cli.Command {
 		Description: aboutID,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "custody", Usage: "print in its place which signed document of upstream's vouches for each version, and verify that"},
+			&cli.StringFlag{Name: "keyring", Usage: "with --custody: want keys of `FILE` to have signed, such as Canonical's, in place of the stream's"},
 			jsonFlag(),
 		},
 		Action: snapshotShow,
