@@ -49,7 +49,7 @@ func (r *run) takeCustody(ctx context.Context, c *catalog) error {
 	if !mayChange(err) {
 		c.custody.settled = r.m.circumstances(r.reader.trust, o)
 	}
-	c.warnings = append(c.warnings, fmt.Sprintf("the chain of custody ends at the site that this stream comes from: what it offers at %s is left out: %v; %s",
+	c.warnings = append(c.warnings, fmt.Sprintf("the chain of custody ends at this stream's upstream, and what that has of its own is left out: %s: %v; %s",
 		shown(o.url), oneLine(err.Error()), custodyRemedy(err, o)))
 	return nil
 }

@@ -126,7 +126,7 @@ func printInspected(w io.Writer, s *mirror.InspectedStream) {
 			t.row("upstream", fmt.Sprintf("%s: %s, by a key %s", of.doc.Path, signedText(of.doc), whose))
 		}
 	}
-	handoverRows(t, s.Handovers, "")
+	handoverRows(t, s.Handovers, "", "")
 	_ = t.flush() // the next line has the error
 	for _, l := range s.Lists {
 		for _, p := range l.Products {

@@ -102,23 +102,25 @@ func originRows(t table, o *mirror.Origin, indent string) {
 	}
 	t.row(indent+"origin", fmt.Sprintf("%s, sha256 %.12s: %s, by a key %s", o.Path, o.Digest, signedText(&o.Voucher), whose))
 	for _, h := range o.Through {
-		handoverRows(t, h.Handovers, indent)
-		known := "whose key came with it"
+		known := "a key that came with it"
 		if h.Known {
-			known = "whose key is trusted here"
+			known = "a key that is trusted here"
 		}
-		t.row(indent+"handed on", fmt.Sprintf("by %s (%s), %s, in %s", h.Signed.Fingerprint, h.Signed.UserID, known, h.Path))
+		handoverRows(t, h.Handovers, indent, fmt.Sprintf(": %s, by %s", h.Path, known))
 	}
 }
 
-// handoverRows adds to a table which sites had a snapshot.
-func handoverRows(t table, handovers []*mirror.HandoverView, indent string) {
-	for _, h := range handovers {
-		by := h.By
+// handoverRows adds to a table which sites had a snapshot, and what there is to say of the last one.
+func handoverRows(t table, handovers []*mirror.HandoverView, indent, last string) {
+	for i, h := range handovers {
+		by, more := h.By, ""
 		if !h.Proven {
 			by = "its key is not in the bundle"
 		}
-		t.row(indent+"handed over", fmt.Sprintf("by %s (%s), which had it since %s, with %s", h.Site, by, stamp(h.Time), h.MadeBy))
+		if i == len(handovers)-1 {
+			more = last
+		}
+		t.row(indent+"handed over", fmt.Sprintf("by %s (%s), which had it since %s, with %s%s", h.Site, by, stamp(h.Time), h.MadeBy, more))
 	}
 }
 

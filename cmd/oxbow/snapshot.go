@@ -164,6 +164,9 @@ func snapshotShow(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usagef(c, "want the id of one snapshot; `oxbow snapshot list` prints those that there are")
 	}
+	if c.IsSet("keyring") && !c.Bool("custody") {
+		return usagef(c, "--keyring goes with --custody: it says who has to have signed what vouches for the images")
+	}
 	files, err := openFiles(c)
 	if err != nil {
 		return err
