@@ -358,6 +358,12 @@ func TestCustodyRefused(t *testing.T) {
 					t.Errorf("warnings %q, want %s", res.Warnings, test.want)
 				}
 			}
+			standing := func() string {
+				return mirror.NewScheduler(mirror.SchedulerOptions{Store: c.store}).Standing(stable).NoCustody
+			}
+			if got := standing(); !strings.Contains(got, test.want) {
+				t.Errorf("it is said to lack custody because of %q", got)
+			}
 			if v := c.volumes(); len(v) > 0 {
 				t.Errorf("volumes %q", v)
 			}
@@ -366,6 +372,9 @@ func TestCustodyRefused(t *testing.T) {
 			if test.summary == "at another server" || test.summary == "gone" || test.again { // the offer is another one now
 				c.mustSync()
 				c.chained(1, noble)
+				if got := standing(); got != "" {
+					t.Errorf("it has custody, and is said to lack it because of %q", got)
+				}
 			}
 		})
 	}
@@ -655,5 +664,56 @@ func TestCustodian(t *testing.T) {
 	}
 	if _, err := c.Volume(t.Context(), stable, cache.Sum(nil)); !errors.Is(err, cache.ErrNoSnapshot) {
 		t.Errorf("of a snapshot that is not kept: %v", err)
+	}
+}
+
+// A site that passes the documents of the other one on keeps the chain too. A client that waits for metadata does not wait for that: the
+// next sync brings it.
+func TestCustodyOfWhatIsPassedOn(t *testing.T) {
+	near := newSite(t, streamstest.MAAS(streamstest.Shape{}))
+	near.mustSync()
+	b := hand(t, near.store, near.m)
+	c := newDownstream(t, b)
+	c.redefine(func(st *mirror.Stream) { st.Advertise = mirror.AdvertiseAll })
+	if err := c.m.Refresh(t.Context(), stable); err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(b.asked(), func(path string) bool { return strings.HasPrefix(path, mirror.CustodyDir) }) || len(c.volumes()) > 0 {
+		t.Errorf("a refresh asks for custody; volumes %q", c.volumes())
+	}
+	for _, v := range c.vouched().Versions {
+		if v.Origin != nil {
+			t.Errorf("%+v", v)
+		}
+	}
+	c.mustSyncPlain()
+	c.chained(1, noble)
+	b.asked()
+	if c.mustSyncPlain(); !slices.Equal(b.asked(), []string{"/streams/v1/index.sjson"}) {
+		t.Error("where nothing is new, it asks for more than the index")
+	}
+}
+
+// What is lost of a custody volume is had again, and what is damaged is left out, as long as it is not.
+func TestCustodyVolumeLost(t *testing.T) {
+	tree := oneProduct()
+	near := newSite(t, tree)
+	near.mustSync()
+	b := hand(t, near.store, near.m)
+	c := newDownstream(t, b)
+	c.mustSync()
+	e := entryOf(c.manifest(), "custody/")
+	c.harm(e)
+	c.repair()
+	c.mustSync()
+	c.chained(1, noble)
+	if got := entryOf(c.manifest(), "custody/"); got != e {
+		t.Errorf("another one is there: %+v", got)
+	}
+	c.harm(e)
+	c.redefine(func(st *mirror.Stream) { st.Hold = []string{"version_name=20250718"} })
+	c.mustSyncPlain()
+	if got := c.chained(1, noble); got != "20250717 upstream of upstream" {
+		t.Errorf("noble: %s", got)
 	}
 }

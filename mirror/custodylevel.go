@@ -150,7 +150,7 @@ func (b bounded) ReadFile(d cache.Digest, limit int64) ([]byte, error) {
 	return b.texts.ReadFile(d, min(limit, b.size))
 }
 
-// take takes the bytes of an entry from what may be read of custody volumes.
+// take takes the bytes of an entry off what may be read of custody volumes.
 func (tr *tracing) take(e cache.Entry) error {
 	if tr.room -= e.Size; tr.room < 0 {
 		return fmt.Errorf("cannot read %s: custody volumes and what is in them have more than %d bytes", e.Path, maxCustodyText)
@@ -241,10 +241,11 @@ func (l *level) addLink(e cache.Entry) error {
 	if err != nil {
 		return err
 	}
-	v, err := openCustody(data, ownKeys, time.Time{})
+	v, err := openCustody(data, l.tr.room, ownKeys, time.Time{})
 	if err != nil {
 		return err
 	}
+	l.tr.room -= v.text
 	k.volume, k.about = v, v.about()
 	k.HandedOn = &HandedOn{Path: e.Path, Digest: e.Digest.String(), Stream: v.snapshot.Stream, Snapshot: v.snapshot.ID.String(), Created: v.manifest.Created,
 		Signed: Signature{v.signer.Fingerprint, v.signer.SignedBy, v.signer.Created, v.expired(l.tr.now)}, Known: l.tr.known[v.signer.Fingerprint], Handovers: v.handovers}

@@ -17,6 +17,7 @@ import (
 type custody struct {
 	volumes []keptVolume // of before, and the one that came: the newest first
 	settled string       // accepted.Custody
+	missing string       // accepted.NoCustody
 }
 
 // custodyHere: a volume is here that is about the index and the lists.
@@ -49,8 +50,9 @@ func (r *run) takeCustody(ctx context.Context, c *catalog) error {
 	if !mayChange(err) {
 		c.custody.settled = r.m.circumstances(r.reader.trust, o)
 	}
-	c.warnings = append(c.warnings, fmt.Sprintf("the chain of custody ends at this stream's upstream, and what that has of its own is left out: %s: %v; %s",
-		shown(o.url), oneLine(err.Error()), custodyRemedy(err, o)))
+	c.custody.missing = fmt.Sprintf("the chain of custody ends at this stream's upstream, and what that has of its own is left out: %s: %v; %s",
+		shown(o.url), oneLine(err.Error()), custodyRemedy(err, o))
+	c.warnings = append(c.warnings, c.custody.missing)
 	return nil
 }
 
@@ -91,7 +93,7 @@ func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolum
 	if err != nil {
 		return keptVolume{}, err
 	}
-	v, err := openCustody(got.Bytes, r.trustCustody, r.m.now())
+	v, err := openCustody(got.Bytes, maxCustodyText, r.trustCustody, r.m.now())
 	if err != nil {
 		return keptVolume{}, err
 	}
@@ -175,8 +177,11 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 		}
 		data, err := readEntry(m.store.Files(), e)
 		var v *custodyVolume
-		if err == nil {
-			v, err = openCustody(data, ownKeys, time.Time{})
+		switch {
+		case err == nil:
+			v, err = openCustody(data, maxCustodyText, ownKeys, time.Time{})
+		case errors.Is(err, cache.ErrCorrupt) || errors.Is(err, cache.ErrMiss):
+			err = errors.Join(err, m.doubt([]cache.Digest{e.Digest})) // so that it can be fetched again
 		}
 		if err != nil {
 			m.log.Warn("a custody volume is left out of what is published next", "stream", stream, "snapshot", snap.ID, "path", e.Path, "reason", err)

@@ -46,8 +46,8 @@ type custodyVolume struct {
 // errNoCustody: it is a bundle, and no custody volume.
 var errNoCustody = errors.New("it is no custody volume: a bundle of one snapshot without files, that its maker hands over")
 
-// openCustody reads a custody volume that one of the keys which trust returns has signed.
-func openCustody(data []byte, trust bundle.Trust, now time.Time) (*custodyVolume, error) {
+// openCustody reads a custody volume that one of the keys which trust returns has signed. Its manifest has up to limit bytes.
+func openCustody(data []byte, limit int64, trust bundle.Trust, now time.Time) (*custodyVolume, error) {
 	r, err := bundle.NewReader(bytes.NewReader(data), trust, now)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func openCustody(data []byte, trust bundle.Trust, now time.Time) (*custodyVolume
 	if len(c.Snapshots) != 1 || c.Volumes != 1 || files > 0 || !c.Snapshots[0].Since.IsZero() {
 		return nil, errNoCustody
 	}
-	v := &custodyVolume{metadata: newMetadata(), contents: c, signer: r.Signer, snapshot: c.Snapshots[0]}
+	v := &custodyVolume{metadata: newMetadata(limit), contents: c, signer: r.Signer, snapshot: c.Snapshots[0]}
 	v.members[bundle.SitePath()] = r.Keyring
 	for {
 		m, member, err := r.Next()

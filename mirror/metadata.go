@@ -15,10 +15,11 @@ type metadata struct {
 	docs      map[cache.Digest]bundle.Member
 	manifests map[cache.Digest]*cache.Manifest
 	text      int64 // bytes of the manifests
+	limit     int64 // of these
 }
 
-func newMetadata() *metadata {
-	return &metadata{members: map[string][]byte{}, docs: map[cache.Digest]bundle.Member{}, manifests: map[cache.Digest]*cache.Manifest{}}
+func newMetadata(limit int64) *metadata {
+	return &metadata{members: map[string][]byte{}, docs: map[cache.Digest]bundle.Member{}, manifests: map[cache.Digest]*cache.Manifest{}, limit: limit}
 }
 
 // add takes in a member that is no file. One that is here already is read to its end, which proves it.
@@ -36,7 +37,7 @@ func (md *metadata) add(m bundle.Member, data io.Reader) error {
 	case bundle.KindDocument:
 		md.docs[m.Content()] = m
 	case bundle.KindSnapshot:
-		text, err := bundle.Decompress(m, bytes.NewReader(text), cache.MaxManifest-md.text)
+		text, err := bundle.Decompress(m, bytes.NewReader(text), md.limit-md.text)
 		if err != nil {
 			return err
 		}

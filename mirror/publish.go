@@ -164,7 +164,7 @@ func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool, snapsh
 		st.Accepted.Wants, st.Accepted.Key = wanted.wants(), signer
 		st.Dropped = slices.DeleteFunc(st.Dropped, func(product string) bool { return slices.Contains(p.s.Dropped, product) })
 		st.Accepted.Whole, st.Accepted.Digest, st.Accepted.Snapshot = whole, p.c.indexDoc.digest.String(), snapshot
-		st.Accepted.Custody = p.c.custody.settled
+		st.Accepted.Custody, st.Accepted.NoCustody = p.c.custody.settled, p.c.custody.missing
 	})
 }
 

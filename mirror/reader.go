@@ -18,6 +18,7 @@ type reader struct {
 	trust      trust
 	accepted   accepted
 	allowOlder bool
+	brief      bool  // somebody waits for the metadata: custody is left to the next sync
 	tree       *Tree // read in place of the upstreams; nil: none
 }
 
@@ -69,6 +70,9 @@ func (r *reader) index(ctx context.Context, base string) (*catalog, error) {
 	doc, text, err := r.indexDocument(ctx, base)
 	if err != nil {
 		return nil, err
+	}
+	if r.brief {
+		doc.offer = nil
 	}
 	x, err := streams.ParseIndex(text)
 	if err != nil {

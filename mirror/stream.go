@@ -310,6 +310,9 @@ type accepted struct {
 	// Custody says what became of the custody that was offered with the index: custodyHere, or the circumstances in which it was
 	// refused. It is empty if none was offered or another try may bring it.
 	Custody string `json:"custody,omitempty"`
+
+	// NoCustody says why none is here that was offered; empty: none was, or it is here.
+	NoCustody string `json:"no_custody,omitempty"`
 }
 
 // Last says how a stream's last sync ended. A sync that finds nothing new after
