@@ -15,7 +15,7 @@ import (
 
 // custody is what there is of custody volumes at a sync.
 type custody struct {
-	volumes []keptVolume // of before, and the one that came: the newest first
+	volumes []keptVolume // the one that is about the catalog's documents, then those of before, the newest first
 	settled string       // accepted.Custody
 	missing string       // accepted.NoCustody
 }
@@ -28,8 +28,9 @@ const custodyHere = "here"
 // the site that they come from. The error is the context's.
 func (r *run) takeCustody(ctx context.Context, c *catalog) error {
 	c.custody.volumes = r.m.keptVolumes(r.reader.s.Name)
-	if slices.ContainsFunc(c.custody.volumes, func(v keptVolume) bool { return v.covers(c) }) {
-		c.custody.settled = custodyHere
+	if i := slices.IndexFunc(c.custody.volumes, func(v keptVolume) bool { return v.covers(c) }); i >= 0 {
+		now := c.custody.volumes[i] // of all that are about a document this one says what holds now
+		c.custody.volumes, c.custody.settled = slices.Insert(slices.Delete(c.custody.volumes, i, i+1), 0, now), custodyHere
 		return nil
 	}
 	o := c.indexDoc.offer
