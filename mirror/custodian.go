@@ -14,7 +14,8 @@ import (
 	"oxbow/cache"
 )
 
-// ErrNoCustody: a snapshot has no custody that could be handed on. Who has its documents has upstream's own, or the site has no key.
+// ErrNoCustody: a snapshot has no custody that could be handed on. Its documents are upstream's own, or what it takes is not here, such as
+// a key to sign with.
 var ErrNoCustody = errors.New("no custody to hand on")
 
 // A Custodian makes the custody volumes of a store's snapshots, for the sites that sync from this one. Those that were asked for last
@@ -107,7 +108,7 @@ func (c *Custodian) ingredients(stream string, id cache.Digest) (string, error) 
 	}
 	upstream, err := st.Stream.Keys()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: upstream's keys have to go with it: %w", ErrNoCustody, err)
 	}
 	parts, err := json.Marshal([]any{stream, id, key.Fingerprint(), own, upstream, st.Stream, st.Imported})
 	return cache.Sum(parts).String(), err

@@ -67,9 +67,14 @@ func TraceCustody(f *cache.Files, man *cache.Manifest, s Stream, now time.Time) 
 	if by.known, err = TrustedKeys(f); err != nil {
 		return nil, err
 	}
-	if own, err := ReadStream(f, man.Stream); err == nil {
-		if keys, err := own.Keys(); err == nil { // else there are none to know anybody by
-			by.known, by.along = slices.Concat(by.known, keys), keys
+	if own, err := readState(f, man.Stream); err == nil {
+		came := own.Imported != nil && len(own.Stream.Keyring) > 0 // with the first bundle
+		by.given = !came || !bytes.Equal(s.Keyring, own.Stream.Keyring)
+		if keys, err := own.Stream.Keys(); err == nil { // else there are none to know anybody by
+			by.along = keys
+			if !came {
+				by.known = slices.Concat(by.known, keys)
+			}
 		}
 	}
 	return traceCustody(f, man, by, now)

@@ -297,7 +297,7 @@ func (l *level) origin(c *candidate, id versionID, covers func(*streams.Version)
 			return l.tr.through(k, first, origin), nil
 		}
 		if broken == nil {
-			broken = fmt.Errorf("%s, by which site %s handed it on, does not: %w", k.Path, k.Signed.Fingerprint, err)
+			broken = fmt.Errorf("%s, by which site %s handed it on, does not vouch for it: %w", k.Path, k.Signed.Fingerprint, err)
 		}
 	}
 	return nil, broken

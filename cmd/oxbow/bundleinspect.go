@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -85,6 +86,9 @@ func printInspection(w io.Writer, i *mirror.Inspection) error {
 		known = "as asked for"
 	}
 	t.row("signed by", fmt.Sprintf("%s (%s), %s", i.Site.Fingerprint, i.Site.UserID, known))
+	if i.Needs.Files > 0 && len(i.Missing()) == 0 && !slices.ContainsFunc(i.Read, func(v mirror.InspectedVolume) bool { return v.Files > 0 }) {
+		t.row("brings", "no file: it is what vouches for those of the snapshot")
+	}
 	if i.Needs.Files > 0 {
 		t.row("needs", fmt.Sprintf("%s, %s, that have to be there already", counted(i.Needs.Files, "file"), iec(i.Needs.Bytes)))
 	}
