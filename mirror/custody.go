@@ -86,6 +86,7 @@ type tracedBy struct {
 	given  bool   // which is the reader's; otherwise it came along
 	known  []byte // further keys of sites that the reader knows
 	along  []byte // keys of upstream by which to tell who signed what does not count; nil: none
+	room   int64  // bytes of custody volumes that may be read, and of what is in them; 0: maxCustodyText
 }
 
 // traceCustody is TraceCustody for documents in any place.
@@ -96,7 +97,7 @@ func traceCustody(f documents, man *cache.Manifest, by tracedBy, now time.Time) 
 	}
 	tr := &tracing{files: f, trust: t, given: by.given, now: now, custody: &Custody{Stream: man.Stream, Versions: []VouchedVersion{}, Faults: []string{}},
 		published: map[string]cache.Entry{}, unnamed: map[string]bool{}, fitting: map[string]bool{},
-		known: map[string]bool{}, origins: map[string]*Origin{}, room: maxCustodyText}
+		known: map[string]bool{}, origins: map[string]*Origin{}, room: orElse(by.room, maxCustodyText)}
 	if err := tr.know(by); err != nil {
 		return nil, err
 	}

@@ -717,3 +717,58 @@ func TestCustodyVolumeLost(t *testing.T) {
 		t.Errorf("noble: %s", got)
 	}
 }
+
+// However much is in a custody volume, no more is read of it than there is room for, and what is not read is a fault.
+func TestCustodyRoom(t *testing.T) {
+	near := newSite(t, oneProduct())
+	near.mustSync()
+	c := newDownstream(t, hand(t, near.store, near.m))
+	c.mustSync()
+	d := newDownstream(t, hand(t, c.store, c.m))
+	d.mustSync()
+	man := d.manifest()
+	whole := int64(0)
+	for room := int64(1); whole == 0; room *= 2 {
+		custody, err := mirror.TraceWithin(d.store.Files(), man, d.stream, room)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range custody.Versions {
+			if chained := v.Origin != nil && len(v.Origin.Through) == 2; chained != (len(custody.Faults) == 0) || v.Document == nil {
+				t.Errorf("with room for %d bytes: %s is of %+v, and there are %d faults", room, v.Version, v.Origin, len(custody.Faults))
+			}
+		}
+		if len(custody.Faults) == 0 {
+			whole = room
+		}
+	}
+	if size := entryOf(man, "custody/").Size; whole < size || whole > 1<<20 {
+		t.Errorf("it takes room for %d bytes, where the volume has %d", whole, size)
+	}
+}
+
+// Where upstream gives other sums than SHA-256, or signs nothing, the chain says what there is to say.
+func TestCustodyOverHTTPOfOthers(t *testing.T) {
+	near := newSite(t, streamstest.Plain(streamstest.PlainShape{}))
+	near.mustSyncPlain()
+	c := newDownstream(t, hand(t, near.store, near.m))
+	c.mustSyncPlain()
+	c.chained(1, noble)
+
+	tree := oneProduct()
+	tree.Key = nil
+	open := newSite(t, tree)
+	open.redefine(func(st *mirror.Stream) { st.AllowUnsigned, st.Keyring = true, nil })
+	open.mustSync()
+	c = newDownstream(t, hand(t, open.store, open.m))
+	c.mustSync()
+	for _, v := range c.vouched().Versions {
+		if v.Origin == nil || v.Origin.Signed != nil || v.Origin.Given {
+			t.Errorf("%s: %+v", v.Version, v.Origin)
+		}
+	}
+	custody, err := mirror.TraceCustody(c.store.Files(), c.manifest(), mirror.Stream{Name: stable, Keyring: near.stream.Keyring}, time.Now())
+	if err != nil || len(custody.Faults) < 2 {
+		t.Errorf("by a keyring: %+v, %v", custody, err)
+	}
+}
