@@ -96,6 +96,7 @@ func (tr *tracing) newLevel(f texts, man *cache.Manifest, within *custodyLink) *
 	for _, e := range man.Entries {
 		switch {
 		case e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence || strings.HasSuffix(e.Path, ".gpg"):
+		case l.tr.room < 0 && (within != nil || isCustody(e)): // which was said
 		case isCustody(e):
 			if err := l.addLink(e); err != nil {
 				l.fault("%s: %v", e.Path, err)
