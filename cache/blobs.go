@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 )
 
 // Has reports whether the store has blob d: proven, and durable.
@@ -118,6 +119,7 @@ func (s *Store) Receive(ctx context.Context, w Want, r io.Reader) (*Ingest, erro
 	return in, nil
 }
 
+// receive writes all of r. What is written is hashed beside the writing of the next: either takes about as long as the other.
 func (in *Ingest) receive(ctx context.Context, r io.Reader) error {
 	in.mu.Lock()
 	left := len(in.have) > 0 // by an earlier run
@@ -127,23 +129,47 @@ func (in *Ingest) receive(ctx context.Context, r io.Reader) error {
 			return err
 		}
 	}
-	buf := in.s.buffers.Get().(*[]byte)
-	defer in.s.buffers.Put(buf)
+	pieces := make(chan piece, 1)
+	var hashed sync.WaitGroup
+	hashed.Go(func() { in.hashPieces(pieces) })
+	defer hashed.Wait()
+	defer close(pieces)
 	for off := int64(0); ; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n, err := r.Read(*buf)
-		if _, failed := in.WriteAt((*buf)[:n], off); failed != nil {
-			return failed
+		p := piece{buf: in.s.buffers.Get().(*[]byte), off: off}
+		var err error
+		p.n, err = r.Read(*p.buf)
+		if p.n > 0 {
+			if _, failed := in.write((*p.buf)[:p.n], off); failed != nil {
+				return failed
+			}
 		}
-		off += int64(n)
+		off += int64(p.n)
+		pieces <- p
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// A piece is n bytes that were written at off, in a buffer of the store's.
+type piece struct {
+	buf *[]byte
+	n   int
+	off int64
+}
+
+func (in *Ingest) hashPieces(pieces <-chan piece) {
+	for p := range pieces {
+		in.hashing.Lock()
+		in.hash((*p.buf)[:p.n], p.off)
+		in.hashing.Unlock()
+		in.s.buffers.Put(p.buf)
 	}
 }
 

@@ -173,6 +173,14 @@ func (in *Ingest) WriteAt(p []byte, off int64) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if n, err = in.write(p, off); err == nil {
+		in.follow(p, off)
+	}
+	return n, err
+}
+
+// write is WriteAt without the hashing.
+func (in *Ingest) write(p []byte, off int64) (n int, err error) {
 	e := Extent{off, int64(len(p))}
 	f, err := in.enter(e)
 	if err != nil {
@@ -185,7 +193,6 @@ func (in *Ingest) WriteAt(p []byte, off int64) (n int, err error) {
 	if err = errors.Join(err, in.leave(e, err == nil)); err != nil {
 		return n, fmt.Errorf("cannot write %d bytes at %d of %s: %w", e.Len, off, in.key, in.s.full(err))
 	}
-	in.follow(p, off)
 	return n, nil
 }
 
@@ -270,16 +277,21 @@ func (in *Ingest) follow(p []byte, off int64) {
 			return
 		}
 		before := in.sums.n
-		if before == off {
-			in.sums.Write(p)
-			in.hashed.Store(in.sums.n)
-		}
+		in.hash(p, off)
 		err := in.hashTo(min(in.prefix.Load(), before+budget))
 		budget -= in.sums.n - before
 		in.hashing.Unlock()
 		if err != nil {
 			return
 		}
+	}
+}
+
+// hash hashes p, which is there at off, if the sums have come so far. It holds hashing.
+func (in *Ingest) hash(p []byte, off int64) {
+	if in.sums.n == off {
+		in.sums.Write(p)
+		in.hashed.Store(in.sums.n)
 	}
 }
 

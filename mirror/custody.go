@@ -97,7 +97,7 @@ func traceCustody(f documents, man *cache.Manifest, by tracedBy, now time.Time) 
 	}
 	tr := &tracing{files: f, trust: t, given: by.given, now: now, custody: &Custody{Stream: man.Stream, Versions: []VouchedVersion{}, Faults: []string{}},
 		published: map[string]cache.Entry{}, unnamed: map[string]bool{}, fitting: map[string]bool{},
-		known: map[string]bool{}, origins: map[string]*Origin{}, room: orElse(by.room, maxCustodyText)}
+		known: map[string]bool{}, origins: map[string]*Origin{}, room: cmp.Or(by.room, maxCustodyText)}
 	if err := tr.know(by); err != nil {
 		return nil, err
 	}

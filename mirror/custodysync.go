@@ -10,6 +10,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -45,7 +46,7 @@ func (r *run) takeCustody(ctx context.Context, c *catalog) error {
 		c.custody.volumes, c.custody.settled = slices.Insert(c.custody.volumes, 0, v), custodyHere
 		return nil
 	}
-	if fetch, ok := errors.AsType[*FetchError](err); ok {
+	if fetch, ok := errors.AsType[*upstream.FetchError](err); ok {
 		err = fetch.Err // which names the URL once more
 	}
 	if !mayChange(err) {
@@ -64,7 +65,7 @@ func custodyRemedy(err error, o *offer) string {
 		return "if `oxbow key show` prints that fingerprint at that site, `oxbow key import` its public key, and sync again"
 	case errors.Is(err, errElsewhere):
 		return "whoever runs that site has to see to its Link header"
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, upstream.ErrNotFound):
 		return "that site has nothing there any more, and offers another with what it publishes next"
 	case mayChange(err):
 		return "the next sync tries again"
@@ -74,12 +75,12 @@ func custodyRemedy(err error, o *offer) string {
 
 // mayChange reports whether another try at the same volume may do better than one that ended with err.
 func mayChange(err error) bool {
-	for _, final := range []error{ErrNotFound, bundle.ErrForeign, bundle.ErrDamaged, bundle.ErrContents, bundle.ErrNotBundle, errNoCustody, errOtherCustody} {
+	for _, final := range []error{upstream.ErrNotFound, bundle.ErrForeign, bundle.ErrDamaged, bundle.ErrContents, bundle.ErrNotBundle, errNoCustody, errOtherCustody, errElsewhere} {
 		if errors.Is(err, final) {
 			return false
 		}
 	}
-	return worthRetry(err)
+	return upstream.WorthRetry(err)
 }
 
 // errOtherCustody: it does not belong to the documents that were read.
@@ -90,7 +91,7 @@ func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolum
 	if o.problem != nil {
 		return keptVolume{}, o.problem
 	}
-	got, err := r.reader.client.Document(ctx, o.url, Validators{}, MaxCustody)
+	got, err := r.reader.client.Document(ctx, o.url, upstream.Validators{}, MaxCustody)
 	if err != nil {
 		return keptVolume{}, err
 	}

@@ -75,7 +75,7 @@ func (m *Mirror) refresh(ctx context.Context, stream string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader.client.opts.Attempts, reader.brief = 1, true
+	reader.client, reader.brief = reader.client.Trying(1), true
 	return m.follow(ctx, st, reader, SyncOptions{}, (*run).show)
 }
 
