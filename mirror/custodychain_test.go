@@ -15,6 +15,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -113,7 +114,9 @@ func newDownstream(t *testing.T, from *handing) *site {
 	t.Helper()
 	s := &site{t: t, url: from.url, store: newStore(t, filepath.Join(t.TempDir(), "store"), -1)}
 	t.Cleanup(func() { endStore(t, s.store) })
-	s.m = newMirror(t, s.store)
+	client := upstream.NewClient(&upstream.Options{Attempts: 3, Backoff: upstream.Backoff{Base: time.Millisecond}}) // a site may be slow
+	t.Cleanup(client.Close)
+	s.m = mirror.New(mirror.Options{Store: s.store, Client: client, Settle: time.Nanosecond})
 	s.define(from.url, from.key())
 	return s
 }
@@ -157,6 +160,7 @@ func (s *site) volumes() (all []string) {
 // A site that syncs from a site has the chain up to upstream in every snapshot, whatever becomes of the stream at either, and so has a
 // third one. Where nothing is new, it asks once.
 func TestCustodyOverHTTP(t *testing.T) {
+	t.Parallel()
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
@@ -231,6 +235,7 @@ func TestCustodyOverHTTP(t *testing.T) {
 // What a hold or a file that cannot be had leaves out at the downstream site, its own versions of before take the place of, by the
 // documents of then.
 func TestCustodyOverHTTPInPart(t *testing.T) {
+	t.Parallel()
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.redefine(func(st *mirror.Stream) { st.MaxVersions = 1 })
@@ -270,6 +275,7 @@ func TestCustodyOverHTTPInPart(t *testing.T) {
 // A volume that is not what it should be is left out, and a warning says where it is, why, and what helps. The same one is not asked for
 // again, until something is different.
 func TestCustodyRefused(t *testing.T) {
+	t.Parallel()
 	tree := streamstest.MAAS(streamstest.Shape{Kernels: []string{"ga"}, CentOS: []string{}, NoBootloaders: true})
 	near := newSite(t, tree)
 	near.mustSync()
@@ -389,6 +395,7 @@ func flipped(data []byte, at int) []byte {
 // Who signs the volume need not be who signs the documents: of a site that imports, another does. Its key is trusted as those of
 // bundles are, and the next sync then has the chain: with who handed over before, and it goes on in bundles.
 func TestCustodyOfWhatCameByBundle(t *testing.T) {
+	t.Parallel()
 	near := newSite(t, streamstest.MAAS(streamstest.Shape{}))
 	near.mustSync()
 	nearKey, err := near.m.Key()
@@ -450,6 +457,7 @@ func TestCustodyOfWhatCameByBundle(t *testing.T) {
 // By the keys that came along, or by those of the reader: the one is told from the other, and what no key signed that was asked for is a
 // fault.
 func TestCustodyByOriginsKey(t *testing.T) {
+	t.Parallel()
 	near := newSite(t, streamstest.MAAS(streamstest.Shape{}))
 	near.mustSync()
 	c := newDownstream(t, hand(t, near.store, near.m))
@@ -483,6 +491,7 @@ func TestCustodyByOriginsKey(t *testing.T) {
 
 // A volume that says something else than what is published is a fault, and one that is damaged; what it is not about is none.
 func TestCustodyChainFaults(t *testing.T) {
+	t.Parallel()
 	near := newSite(t, oneProduct())
 	near.mustSync()
 	c := newDownstream(t, hand(t, near.store, near.m))
@@ -580,6 +589,7 @@ func forged(t *testing.T, s, other *site) []byte {
 
 // A chain that is longer than anybody's breaks, and costs nothing more.
 func TestCustodyChainIsBounded(t *testing.T) {
+	t.Parallel()
 	near := newSite(t, oneProduct())
 	near.mustSync()
 	s := near
@@ -601,6 +611,7 @@ func TestCustodyChainIsBounded(t *testing.T) {
 
 // Volumes are made once, and few are held.
 func TestCustodian(t *testing.T) {
+	t.Parallel()
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
@@ -670,6 +681,7 @@ func TestCustodian(t *testing.T) {
 // A site that passes the documents of the other one on keeps the chain too. A client that waits for metadata does not wait for that: the
 // next sync brings it.
 func TestCustodyOfWhatIsPassedOn(t *testing.T) {
+	t.Parallel()
 	near := newSite(t, streamstest.MAAS(streamstest.Shape{}))
 	near.mustSync()
 	b := hand(t, near.store, near.m)
@@ -696,6 +708,7 @@ func TestCustodyOfWhatIsPassedOn(t *testing.T) {
 
 // What is lost of a custody volume is had again, and what is damaged is left out, as long as it is not.
 func TestCustodyVolumeLost(t *testing.T) {
+	t.Parallel()
 	tree := oneProduct()
 	near := newSite(t, tree)
 	near.mustSync()
@@ -720,6 +733,7 @@ func TestCustodyVolumeLost(t *testing.T) {
 
 // However much is in a custody volume, no more is read of it than there is room for, and what is not read is a fault.
 func TestCustodyRoom(t *testing.T) {
+	t.Parallel()
 	near := newSite(t, oneProduct())
 	near.mustSync()
 	c := newDownstream(t, hand(t, near.store, near.m))
@@ -749,6 +763,7 @@ func TestCustodyRoom(t *testing.T) {
 
 // Where upstream gives other sums than SHA-256, or signs nothing, the chain says what there is to say.
 func TestCustodyOverHTTPOfOthers(t *testing.T) {
+	t.Parallel()
 	near := newSite(t, streamstest.Plain(streamstest.PlainShape{}))
 	near.mustSyncPlain()
 	c := newDownstream(t, hand(t, near.store, near.m))
