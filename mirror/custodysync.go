@@ -75,13 +75,14 @@ func custodyRemedy(err error, o *offer) string {
 
 // mayChange reports whether another try at the same volume may do better than one that ended with err.
 func mayChange(err error) bool {
-	for _, final := range []error{upstream.ErrNotFound, bundle.ErrForeign, bundle.ErrDamaged, bundle.ErrContents, bundle.ErrNotBundle, errNoCustody, errOtherCustody, errElsewhere} {
-		if errors.Is(err, final) {
-			return false
-		}
-	}
-	return upstream.WorthRetry(err)
+	_, refused := errors.AsType[unfit](err)
+	return !refused && !errors.Is(err, upstream.ErrNotFound) && upstream.WorthRetry(err)
 }
+
+// An unfit error is one about what a volume is, or where.
+type unfit struct{ error }
+
+func (u unfit) Unwrap() error { return u.error }
 
 // errOtherCustody: it does not belong to the documents that were read.
 var errOtherCustody = errors.New("it is the custody of other documents than those that were read")
@@ -89,7 +90,7 @@ var errOtherCustody = errors.New("it is the custody of other documents than thos
 // fetchCustody fetches what is offered, and stores it if it is good.
 func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolume, error) {
 	if o.problem != nil {
-		return keptVolume{}, o.problem
+		return keptVolume{}, unfit{o.problem}
 	}
 	got, err := r.reader.client.Document(ctx, o.url, upstream.Validators{}, MaxCustody)
 	if err != nil {
@@ -97,15 +98,15 @@ func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolum
 	}
 	v, err := openCustody(got.Bytes, maxCustodyText, r.trustCustody, r.m.now())
 	if err != nil {
-		return keptVolume{}, err
+		return keptVolume{}, unfit{err}
 	}
 	d := cache.Sum(got.Bytes)
 	kept := newKeptVolume(cache.Entry{Kind: cache.KindEvidence, Digest: d, Size: int64(len(got.Bytes)), Path: custodyPath(d)}, v)
 	if !kept.covers(c) {
-		return keptVolume{}, errOtherCustody
+		return keptVolume{}, unfit{errOtherCustody}
 	}
 	if err := v.prove(); err != nil {
-		return keptVolume{}, err
+		return keptVolume{}, unfit{err}
 	}
 	r.lease.Add(d)
 	if _, err := r.m.store.Put(ctx, got.Bytes); err != nil {
