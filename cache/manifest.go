@@ -18,7 +18,7 @@ import (
 type Kind string
 
 const (
-	KindEvidence Kind = "evidence" // an older upstream document that vouches for a kept version
+	KindEvidence Kind = "evidence" // an older upstream document that vouches for a kept version, or what upstream says of where it has its own from
 	KindItem     Kind = "item"     // a file that is here
 	KindKnown    Kind = "known"    // a file that the metadata names and that may be fetched; it needs no blob
 	KindSite     Kind = "site"     // a document written for this site

@@ -29,6 +29,8 @@ type catalog struct {
 	// unsettled is set when index and lists, or the signed and the unsigned family,
 	// went on contradicting each other: they may be put right under the same index.
 	unsettled bool
+
+	custody custody
 }
 
 // A document is one of upstream's own, as it came.
@@ -36,6 +38,7 @@ type document struct {
 	path   streams.Path
 	bytes  []byte
 	digest cache.Digest
+	offer  *offer // of its custody, by the answer that brought it or said that it is as it was; nil: none
 }
 
 // A list is a products document and the index entry that names it.

@@ -122,12 +122,17 @@ func shownKind(man *cache.Manifest) cache.Kind {
 
 // documents are what snapshots name, in a store or in a bundle.
 type documents interface {
-	ReadFile(d cache.Digest, limit int64) ([]byte, error)
+	texts
 	Prove(d cache.Digest, w cache.Want) error
 }
 
+// texts are documents, of which the files that they name are not asked.
+type texts interface {
+	ReadFile(d cache.Digest, limit int64) ([]byte, error)
+}
+
 // readEntry returns the document that an entry names, proven by its digest.
-func readEntry(f documents, e cache.Entry) ([]byte, error) {
+func readEntry(f texts, e cache.Entry) ([]byte, error) {
 	data, err := f.ReadFile(e.Digest, streams.MaxDocument)
 	if err == nil && cache.Sum(data) != e.Digest {
 		err = cache.ErrCorrupt

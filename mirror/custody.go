@@ -3,7 +3,6 @@ package mirror
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,10 +15,14 @@ import (
 
 // A Custody says of all that a snapshot publishes which document of upstream's vouches for it, and who signed that. The documents
 // are in the snapshot, byte for byte: so it can be traced where no network is, and when upstream is long gone.
+//
+// Where upstream is a site like this one, its custody volume may be in the snapshot too: then the chain goes on, from its document to
+// that of its own upstream, and so to the first.
 type Custody struct {
 	Stream   string           `json:"stream"`
-	Versions []VouchedVersion `json:"versions"` // in the order of the content ids, and within a list in its own
-	Faults   []string         `json:"faults"`   // what nothing vouches for, and documents that cannot be read: a line each
+	Versions []VouchedVersion `json:"versions"`            // in the order of the content ids, and within a list in its own
+	HandedOn []*HandedOn      `json:"handed_on,omitempty"` // the links of the chains, that of the first site first
+	Faults   []string         `json:"faults"`              // what nothing vouches for, chains that break, and what cannot be read: a line each
 }
 
 // A VouchedVersion is a version that a snapshot publishes, in whole or in part.
@@ -27,8 +30,9 @@ type VouchedVersion struct {
 	ContentID string   `json:"content_id"`
 	Product   string   `json:"product"`
 	Version   string   `json:"version"`
-	Files     int      `json:"files"`    // that are published of it, here or to be pulled through
-	Document  *Voucher `json:"document"` // nil: none vouches for all of these, as a fault says
+	Files     int      `json:"files"`            // that are published of it, here or to be pulled through
+	Document  *Voucher `json:"document"`         // nil: none vouches for all of these, as a fault says
+	Origin    *Origin  `json:"origin,omitempty"` // where the document comes from in turn; nil: nothing here says that
 }
 
 // A Voucher is a document of upstream's that names what is published, with the same sizes and sums.
@@ -39,6 +43,9 @@ type Voucher struct {
 	Updated string     `json:"updated"`         // as it says itself
 	Signed  *Signature `json:"signed"`          // nil: nobody did, or it was not asked, as the stream allows
 	Apart   string     `json:"apart,omitempty"` // path of the signature in the manifest; empty: it is part of the document
+
+	// Foreign: who signed it does not count by the keyring that was asked for. What it comes from is signed by one who does.
+	Foreign bool `json:"foreign,omitempty"`
 }
 
 // Vouchers returns every document that vouches for something, once.
@@ -52,19 +59,57 @@ func (c *Custody) Vouchers() (all []*Voucher) {
 }
 
 // TraceCustody finds the voucher of everything that a snapshot publishes. It reads documents, and files of which upstream gives no
-// SHA-256; it needs no lock, and nothing of upstream. Whose signatures count, and whether any are asked for, is what s says now. What
-// nothing vouches for is a fault and no error.
+// SHA-256; it needs no lock, and nothing of upstream. Whose signatures count, and whether any are asked for, is what s says now: a
+// signature at any place of the chain will do. What nothing vouches for is a fault and no error.
 func TraceCustody(f *cache.Files, man *cache.Manifest, s Stream, now time.Time) (*Custody, error) {
-	return traceCustody(f, man, s, now)
-}
-
-func traceCustody(f documents, man *cache.Manifest, s Stream, now time.Time) (*Custody, error) {
-	t, err := s.trust()
+	by, err := countedHere(f, man.Stream, s)
 	if err != nil {
 		return nil, err
 	}
-	tr := &tracing{files: f, trust: t, now: now, custody: &Custody{Stream: man.Stream, Versions: []VouchedVersion{}, Faults: []string{}},
-		published: map[string]cache.Entry{}, unnamed: map[string]bool{}, fitting: map[string]bool{}}
+	return traceCustody(f, man, by, now)
+}
+
+// tracedBy says whose signatures count. Keyrings are binary.
+type tracedBy struct {
+	stream Stream // its keyring counts
+	given  bool   // which is the reader's; otherwise it came along
+	known  []byte // further keys of sites that the reader knows
+	along  []byte // keys of upstream by which to tell who signed what does not count; nil: none
+	room   int64  // bytes of custody volumes that may be read, and of what is in them; 0: maxCustodyText
+}
+
+// countedHere says whose signatures count where a store is: those that s says, and who is known here besides.
+func countedHere(f *cache.Files, stream string, s Stream) (tracedBy, error) {
+	by := tracedBy{stream: s, given: true}
+	var err error
+	if by.known, err = TrustedKeys(f); err != nil {
+		return by, err
+	}
+	if own, err := readState(f, stream); err == nil {
+		came := own.Imported != nil && len(own.Stream.Keyring) > 0 // with the first bundle
+		by.given = !came || !bytes.Equal(s.Keyring, own.Stream.Keyring)
+		if keys, err := own.Stream.Keys(); err == nil { // else there are none to know anybody by
+			by.along = keys
+			if !came {
+				by.known = slices.Concat(by.known, keys)
+			}
+		}
+	}
+	return by, nil
+}
+
+// traceCustody is TraceCustody for documents in any place.
+func traceCustody(f documents, man *cache.Manifest, by tracedBy, now time.Time) (*Custody, error) {
+	t, err := by.stream.trust()
+	if err != nil {
+		return nil, err
+	}
+	tr := &tracing{files: f, trust: t, given: by.given, now: now, custody: &Custody{Stream: man.Stream, Versions: []VouchedVersion{}, Faults: []string{}},
+		published: map[string]cache.Entry{}, unnamed: map[string]bool{}, fitting: map[string]bool{},
+		known: map[string]bool{}, origins: map[string]*Origin{}, room: cmp.Or(by.room, maxCustodyText)}
+	if err := tr.know(by); err != nil {
+		return nil, err
+	}
 	for _, e := range man.Entries {
 		if e.Kind == cache.KindItem || e.Kind == cache.KindKnown {
 			tr.published[e.Path], tr.unnamed[e.Path] = e, true
@@ -74,91 +119,37 @@ func traceCustody(f documents, man *cache.Manifest, s Stream, now time.Time) (*C
 	if err != nil {
 		return nil, err
 	}
-	tr.readCandidates(man)
+	tr.level = tr.newLevel(f, man, nil)
 	for i, l := range lists {
 		tr.list(l, i > 0 && lists[i-1].ContentID == l.ContentID)
 	}
 	tr.rest()
+	tr.handedOn()
 	return tr.custody, nil
 }
 
 // A tracing is a custody being traced.
 type tracing struct {
-	files      documents
-	trust      trust
-	now        time.Time
-	custody    *Custody
-	candidates []*candidate           // the best ones first
-	published  map[string]cache.Entry // by path
-	unnamed    map[string]bool        // of these paths those of which no list was met yet that names them
-	fitting    map[string]bool        // whether contents fit other sums than SHA-256, as they were read
-	own        bool                   // the lists are the site's own, and name nothing but what is published
-	misfits    []misfit               // where they do
+	files     documents
+	trust     trust
+	given     bool // of tracedBy
+	now       time.Time
+	custody   *Custody
+	level     *level                 // of the snapshot itself
+	published map[string]cache.Entry // by path
+	unnamed   map[string]bool        // of these paths those of which no list was met yet that names them
+	fitting   map[string]bool        // whether contents fit other sums than SHA-256, as they were read
+	own       bool                   // the lists are the site's own, and name nothing but what is published
+	misfits   []misfit               // where they do
+
+	known   map[string]bool    // fingerprints of the keys of sites
+	along   *streams.Keyring   // of tracedBy; nil: none
+	origins map[string]*Origin // by what they are: many versions share one
+	room    int64              // bytes of custody volumes, and of documents in them, that may still be read
 }
 
 // A misfit is an item of the site's own lists that is not published so.
 type misfit struct{ path, fault string }
-
-// A candidate is a list of upstream's that may vouch.
-type candidate struct {
-	Voucher
-	products *streams.Products
-	refused  error // why it does not
-}
-
-// readCandidates reads upstream's lists: signed ones come first, of these the ones of this snapshot, and of these clearsigned ones.
-func (tr *tracing) readCandidates(man *cache.Manifest) {
-	for _, e := range man.Entries {
-		if e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence || strings.HasSuffix(e.Path, ".gpg") {
-			continue
-		}
-		c, err := tr.readCandidate(man, e)
-		if err != nil {
-			tr.fault("%v", err)
-		} else if c != nil {
-			tr.candidates = append(tr.candidates, c)
-		}
-	}
-	rank := func(c *candidate) (n int) {
-		if c.refused != nil || c.Signed == nil {
-			n += 4
-		}
-		if c.Kind != cache.KindUpstream {
-			n += 2
-		}
-		if c.Apart != "" {
-			n++
-		}
-		return n
-	}
-	slices.SortStableFunc(tr.candidates, func(a, b *candidate) int { return cmp.Compare(rank(a), rank(b)) })
-}
-
-// readCandidate returns nil for an index: it gives no sums of lists, and so vouches for nothing.
-func (tr *tracing) readCandidate(man *cache.Manifest, e cache.Entry) (*candidate, error) {
-	data, err := readEntry(tr.files, e)
-	if err != nil {
-		return nil, err
-	}
-	l, err := parseList(data)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
-	}
-	if l == nil {
-		return nil, nil
-	}
-	c := &candidate{Voucher: Voucher{Kind: e.Kind, Path: e.Path, Digest: e.Digest.String(), Updated: l.Updated}, products: l}
-	var apart []byte
-	i := slices.IndexFunc(man.Entries, func(sig cache.Entry) bool { return sig.Kind == e.Kind && sig.Path == e.Path+".gpg" })
-	if i >= 0 && !streams.IsClearsigned(data) {
-		if apart, err = readEntry(tr.files, man.Entries[i]); err != nil {
-			return nil, err
-		}
-		c.Apart = man.Entries[i].Path
-	}
-	c.Signed, c.refused = tr.trust.signature(data, apart, tr.now)
-	return c, nil
-}
 
 // toldLists returns the lists that clients of a snapshot may be told, in the order of their content ids. Of the site's own it returns
 // every text, whatever form and name a document has: whoever made the snapshot may have a word for each client. They have to be
@@ -233,37 +224,20 @@ func (tr *tracing) list(l *streams.Products, again bool) {
 			for _, it := range items {
 				delete(tr.unnamed, string(it.Path))
 			}
-			doc, err := tr.voucher(versionID{l.ContentID, prod.Name, v.Name}, items)
+			voucher, origin, err := tr.level.vouch(versionID{l.ContentID, prod.Name, v.Name}, func(v *streams.Version) bool { return tr.covers(v, items) }, false)
 			if err != nil {
 				tr.fault("%s %s: %v", prod.Name, v.Name, err)
 			}
 			if again {
 				continue
 			}
-			tr.custody.Versions = append(tr.custody.Versions, VouchedVersion{l.ContentID, prod.Name, v.Name, len(items), doc})
+			var doc *Voucher
+			if voucher != nil {
+				doc = &voucher.Voucher
+			}
+			tr.custody.Versions = append(tr.custody.Versions, VouchedVersion{l.ContentID, prod.Name, v.Name, len(items), doc, origin})
 		}
 	}
-}
-
-// voucher returns the document that vouches for the published items of a version, or why there is none.
-func (tr *tracing) voucher(id versionID, items []*streams.Item) (*Voucher, error) {
-	var refused error
-	for _, c := range tr.candidates {
-		v := c.products.Version(id.product, id.version)
-		if c.products.ContentID != id.contentID || v == nil || !tr.covers(v, items) {
-			continue
-		}
-		if c.refused == nil {
-			return &c.Voucher, nil
-		}
-		if refused == nil {
-			refused = fmt.Errorf("%s lists it, which does not count: %w", c.Path, c.refused)
-		}
-	}
-	if refused == nil {
-		refused = errors.New("no document of upstream's that is here lists it as it is published")
-	}
-	return nil, refused
 }
 
 // covers reports whether v names every one of the published items, with the content that they have here.
@@ -299,12 +273,14 @@ func (tr *tracing) fits(it *streams.Item, e cache.Entry) bool {
 
 // rest looks for what is published beside the lists: a list that clients would refuse is left out of the index.
 func (tr *tracing) rest() {
-	for _, c := range tr.candidates {
+	for _, c := range tr.level.candidates {
 		if len(tr.unnamed) == 0 {
 			break
 		}
 		for _, it := range c.products.Items() {
-			if path := string(it.Path); c.refused == nil && tr.unnamed[path] && tr.fits(it, tr.published[path]) {
+			path := string(it.Path)
+			fits := func(it *streams.Item) bool { return tr.fits(it, tr.published[path]) }
+			if tr.unnamed[path] && fits(it) && tr.level.countsFor(c, path, fits, false) {
 				delete(tr.unnamed, path)
 			}
 		}

@@ -11,7 +11,9 @@
 //     refused by MAAS, and when its product vanishes upstream, together with the
 //     signed document that vouches for it.
 //   - Whatever a snapshot publishes, the document of upstream's that vouches for it is
-//     in the snapshot, signature and all ([TraceCustody]).
+//     in the snapshot, signature and all ([TraceCustody]). Where upstream is a site like
+//     this one, what that has of its own upstream is in the snapshot too, if it hands it on
+//     (a custody volume, see [Custodian]).
 //   - The site's documents change only with what they say: clients poll them by
 //     the hour, and a new date means new work for them.
 //   - Nothing is written when nothing is new.

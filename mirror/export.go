@@ -28,6 +28,9 @@ type ExportOptions struct {
 	// Have is what the other side said it has, if it did.
 	Have *Have
 
+	// NoFiles has it bring no file, as if the other side had them all: it is then the custody of its snapshots, and nothing else.
+	NoFiles bool
+
 	// Split bounds the bytes of a volume. If zero, there is one.
 	Split int64
 
@@ -250,7 +253,7 @@ func (e *exporting) there(s cache.Snapshot) (since cache.Digest, blobs map[cache
 }
 
 func (e *exporting) item(entry cache.Entry, there map[cache.Digest]bool) {
-	if there[entry.Digest] {
+	if e.o.NoFiles || there[entry.Digest] {
 		e.needs = append(e.needs, bundle.Need{Digest: entry.Digest, Size: entry.Size})
 		return
 	}

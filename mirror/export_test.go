@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"time"
+
+	"oxbow/cache"
 )
 
 // Step does what a turn of Run does, and waits for what it started.
@@ -23,3 +25,11 @@ func (s *Scheduler) Next(name string) (time.Time, int) {
 	st := s.Standing(name)
 	return st.Next, st.Failures
 }
+
+// TraceWithin is TraceCustody with so many bytes of custody volumes.
+func TraceWithin(f *cache.Files, man *cache.Manifest, s Stream, room int64) (*Custody, error) {
+	return traceCustody(f, man, tracedBy{stream: s, given: true, room: room}, time.Now())
+}
+
+// SetLimit changes how many bytes are held.
+func (c *Custodian) SetLimit(n int64) { c.limit = n }

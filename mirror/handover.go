@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"oxbow/cache"
+	"oxbow/mirror/bundle"
+	"oxbow/streams"
 )
 
 // A Handover says that a site handed a snapshot over, to whoever has the bundle.
@@ -51,4 +54,50 @@ func parseHandover(text []byte) (*Handover, error) {
 		return nil, errors.New("malformed handover")
 	}
 	return h, nil
+}
+
+// A HandoverView is a [Handover] as it was signed.
+type HandoverView struct {
+	Site   string    `json:"site"`
+	By     string    `json:"by"` // user id of the key, where it is known
+	Time   time.Time `json:"time"`
+	MadeBy string    `json:"made_by"`
+	Proven bool      `json:"proven"` // the key that signed it is in the bundle
+}
+
+// handovers reads who handed the snapshot over: each names the one before. Keys are judged at the date of the signature: one that has
+// expired since was good when it signed.
+func (md *metadata) handovers(s bundle.Snapshot) (views []*HandoverView, err error) {
+	ring, err := streams.ReadKeyring(slices.Concat(md.members[bundle.SitePath()], md.members[bundle.SiteKeysPath(s.Stream)]))
+	if err != nil {
+		return nil, err
+	}
+	var before cache.Digest
+	for n := 1; md.members[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
+		doc := md.members[bundle.HandoverPath(s.Stream, n)]
+		v := &HandoverView{Proven: true}
+		signed, err := ring.Verify(doc, time.Time{})
+		text := []byte(nil)
+		switch {
+		case err == nil:
+			text, v.By = signed.Text, signed.SignedBy
+		case errors.Is(err, streams.ErrUnknownKey): // of a site between the first and the last
+			v.Proven = false
+			text, err = streams.ClearText(doc)
+		}
+		var h *Handover
+		if err == nil {
+			h, err = parseHandover(text)
+		}
+		if err == nil && (h.Snapshot != s.ID || h.Stream != s.Stream || h.Before != before || signed != nil && signed.Fingerprint != h.Site) {
+			err = errors.New("it is of something else, or does not follow the one before")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", bundle.HandoverPath(s.Stream, n), err)
+		}
+		v.Site, v.Time, v.MadeBy = h.Site, h.Time, h.MadeBy
+		views = append(views, v)
+		before = cache.Sum(doc)
+	}
+	return views, nil
 }

@@ -100,7 +100,11 @@ func (im *importing) vouched(man *cache.Manifest, f documents) error {
 	if im.o.Keyring == nil {
 		return nil
 	}
-	c, err := traceCustody(f, man, Stream{Name: man.Stream, Keyring: im.o.Keyring}, im.m.now())
+	by, err := countedHere(im.m.store.Files(), man.Stream, Stream{Name: man.Stream, Keyring: im.o.Keyring})
+	if err != nil {
+		return err
+	}
+	c, err := traceCustody(f, man, by, im.m.now())
 	if err != nil {
 		return err
 	}

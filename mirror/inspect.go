@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -70,20 +69,10 @@ type InspectedStream struct {
 	Handovers []*HandoverView `json:"handovers"`
 }
 
-// A HandoverView is a [Handover] as it was signed.
-type HandoverView struct {
-	Site   string    `json:"site"`
-	By     string    `json:"by"` // user id of the key, where it is known
-	Time   time.Time `json:"time"`
-	MadeBy string    `json:"made_by"`
-	Proven bool      `json:"proven"` // the key that signed it is in the bundle
-}
-
 // InspectBundle reads volumes of one bundle and says what it finds. It needs no store. What is not as it should be is a fault; the
 // error says that there is no telling: the first volume is none, or is signed by nobody who counts.
 func InspectBundle(ctx context.Context, volumes []Volume, o InspectOptions) (*Inspection, error) {
-	in := &inspecting{o: o, res: &Inspection{Faults: []string{}, Streams: []*InspectedStream{}, Read: []InspectedVolume{}},
-		members: map[string][]byte{}, docs: map[cache.Digest]bundle.Member{}, manifests: map[cache.Digest]*cache.Manifest{}}
+	in := &inspecting{newMetadata(cache.MaxManifest), o, &Inspection{Faults: []string{}, Streams: []*InspectedStream{}, Read: []InspectedVolume{}}}
 	for n, v := range volumes {
 		err := in.volume(ctx, v)
 		if ctx.Err() != nil {
@@ -157,14 +146,11 @@ func (i *Inspection) Missing() (missing []int) {
 	return missing
 }
 
-// An inspecting is an inspection under way. It holds metadata as it came, compressed.
+// An inspecting is an inspection under way.
 type inspecting struct {
-	o         InspectOptions
-	res       *Inspection
-	members   map[string][]byte
-	docs      map[cache.Digest]bundle.Member
-	manifests map[cache.Digest]*cache.Manifest
-	text      int64 // bytes of the manifests
+	*metadata
+	o   InspectOptions
+	res *Inspection
 }
 
 func (in *inspecting) fault(format string, args ...any) {
@@ -243,38 +229,7 @@ func (in *inspecting) member(r *bundle.Reader, m bundle.Member, data io.Reader, 
 		_, err := io.Copy(io.Discard, data)
 		return err
 	}
-	if in.members[m.Path] != nil {
-		_, err := io.Copy(io.Discard, data)
-		return err
-	}
-	text, err := io.ReadAll(data)
-	if err != nil {
-		return err
-	}
-	in.members[m.Path] = text
-	switch m.Kind() {
-	case bundle.KindDocument:
-		in.docs[m.Content()] = m
-	case bundle.KindSnapshot:
-		text, err := bundle.Decompress(m, bytes.NewReader(text), cache.MaxManifest-in.text)
-		if err != nil {
-			return err
-		}
-		in.text += int64(len(text))
-		if in.manifests[m.Content()], err = cache.ParseManifest(text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ReadFile returns a document of the bundle.
-func (in *inspecting) ReadFile(d cache.Digest, limit int64) ([]byte, error) {
-	m, ok := in.docs[d]
-	if !ok {
-		return nil, fmt.Errorf("document %v is not in what was read of the bundle: %w", d, cache.ErrMiss)
-	}
-	return bundle.Decompress(m, bytes.NewReader(in.members[m.Path]), limit)
+	return in.add(m, data)
 }
 
 // Prove fails: files of which upstream gives no SHA-256 are not held.
@@ -311,21 +266,23 @@ func (in *inspecting) stream(ctx context.Context, s bundle.Snapshot) error {
 	shown := Plan{lists: lists}
 	shown.count()
 	out.Lists = shown.Lists
+	along := in.members[bundle.UpstreamKeysPath(s.Stream)]
 	keys := in.o.Keyring
 	if keys == nil {
-		keys = in.members[bundle.UpstreamKeysPath(s.Stream)]
+		keys = along
 	}
 	if len(keys) == 0 {
 		in.fault("stream %s: no keys of upstream came with it, so nothing vouches for it but the site", s.Stream)
 	} else {
-		if out.Custody, err = traceCustody(in, man, Stream{Name: s.Stream, Keyring: keys}, time.Now()); err != nil {
+		if out.Custody, err = traceCustody(in, man, tracedBy{stream: Stream{Name: s.Stream, Keyring: keys}, given: out.Given, along: along}, time.Now()); err != nil {
 			return err
 		}
 		for _, f := range out.Custody.Faults {
 			in.fault("stream %s: %s", s.Stream, f)
 		}
 	}
-	return in.handovers(s, out)
+	out.Handovers, err = in.handovers(s)
+	return err
 }
 
 // shown looks for what an import would refuse, by the keys that came with the bundle: those are what clients are given.
@@ -343,40 +300,4 @@ func (in *inspecting) shown(ctx context.Context, s bundle.Snapshot, man *cache.M
 		in.fault("stream %s: %s", s.Stream, f)
 	}
 	return err
-}
-
-// handovers reads who handed the snapshot over: each names the one before.
-func (in *inspecting) handovers(s bundle.Snapshot, out *InspectedStream) error {
-	ring, err := streams.ReadKeyring(slices.Concat(in.members[bundle.SitePath()], in.members[bundle.SiteKeysPath(s.Stream)]))
-	if err != nil {
-		return err
-	}
-	var before cache.Digest
-	for n := 1; in.members[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
-		doc := in.members[bundle.HandoverPath(s.Stream, n)]
-		v := &HandoverView{Proven: true}
-		signed, err := ring.Verify(doc, time.Now())
-		text := []byte(nil)
-		switch {
-		case err == nil:
-			text, v.By = signed.Text, signed.SignedBy
-		case errors.Is(err, streams.ErrUnknownKey): // of a site between the first and the last
-			v.Proven = false
-			text, err = streams.ClearText(doc)
-		}
-		var h *Handover
-		if err == nil {
-			h, err = parseHandover(text)
-		}
-		if err == nil && (h.Snapshot != s.ID || h.Stream != s.Stream || h.Before != before || signed != nil && signed.Fingerprint != h.Site) {
-			err = errors.New("it is of something else, or does not follow the one before")
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", bundle.HandoverPath(s.Stream, n), err)
-		}
-		v.Site, v.Time, v.MadeBy = h.Site, h.Time, h.MadeBy
-		out.Handovers = append(out.Handovers, v)
-		before = cache.Sum(doc)
-	}
-	return nil
 }

@@ -23,6 +23,7 @@ func (r *run) publish(ctx context.Context, p *planner, plan *Plan) (*Result, err
 	if err := r.addUpstream(ctx, man, p.c, plan.evidence); err != nil {
 		return nil, err
 	}
+	r.addCustody(man, p.c.custody)
 	here, signer := plan.here(), ""
 	var known []cache.Entry
 	if p.s.all() {
@@ -166,6 +167,7 @@ func (m *Mirror) accept(p *planner, plan *Plan, signer string, here bool, snapsh
 		st.Accepted.Wants, st.Accepted.Key = wanted.wants(), signer
 		st.Dropped = slices.DeleteFunc(st.Dropped, func(product string) bool { return slices.Contains(p.s.Dropped, product) })
 		st.Accepted.Whole, st.Accepted.Digest, st.Accepted.Snapshot = whole, p.c.indexDoc.digest.String(), snapshot
+		st.Accepted.Custody, st.Accepted.NoCustody = p.c.custody.settled, p.c.custody.missing
 	})
 }
 

@@ -77,7 +77,7 @@ func (m *Mirror) snapshot(name string, id cache.Digest) (*published, error) {
 func (p *published) read(f *cache.Files) error {
 	var errs []error
 	for _, e := range p.manifest.Entries {
-		if e.Kind != cache.KindSite && e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence {
+		if e.Kind != cache.KindSite && e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence || isCustody(e) {
 			continue
 		}
 		data, err := readEntry(f, e)

@@ -19,6 +19,7 @@ type reader struct {
 	trust      trust
 	accepted   accepted
 	allowOlder bool
+	brief      bool  // somebody waits for the metadata: custody is left to the next sync
 	tree       *Tree // read in place of the upstreams; nil: none
 }
 
@@ -70,6 +71,9 @@ func (r *reader) index(ctx context.Context, base string) (*catalog, error) {
 	doc, text, err := r.indexDocument(ctx, base)
 	if err != nil {
 		return nil, err
+	}
+	if r.brief {
+		doc.offer = nil
 	}
 	x, err := streams.ParseIndex(text)
 	if err != nil {
@@ -160,7 +164,7 @@ func (r *reader) fetchBytes(ctx context.Context, url string, p streams.Path, kno
 	if err != nil {
 		return doc, nil, err
 	}
-	doc.bytes = got.Bytes
+	doc.bytes, doc.offer = got.Bytes, offered(got.Links)
 	if got.NotModified {
 		doc.bytes = known.bytes
 	}

@@ -20,7 +20,7 @@ var errFresh = errors.New("nothing to refresh")
 // by another one that it waited for; else an error, such as ErrOffline: the stream is
 // another one, or upstream was asked within the last minute, and is not asked again.
 //
-// It tries once: a client waits for it, and the next sync is more patient.
+// It tries once: a client waits for it, and the next sync is more patient, and has the custody that upstream may offer.
 func (m *Mirror) Refresh(ctx context.Context, stream string) error {
 	if !m.stale(stream) {
 		return errFresh
@@ -75,7 +75,7 @@ func (m *Mirror) refresh(ctx context.Context, stream string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader.client = reader.client.Trying(1)
+	reader.client, reader.brief = reader.client.Trying(1), true
 	return m.follow(ctx, st, reader, SyncOptions{}, (*run).show)
 }
 

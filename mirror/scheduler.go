@@ -168,6 +168,9 @@ type Standing struct {
 	// accepted; zero: none was. Someone who holds updates back cannot make it newer.
 	UpstreamIndex time.Time
 
+	// NoCustody says why the custody is not here that upstream offers; empty: it is, or none is offered.
+	NoCustody string
+
 	// Held is since when a rollback keeps syncs from changing it; zero: none does.
 	Held time.Time
 }
@@ -177,7 +180,7 @@ func (s *Scheduler) Standing(name string) Standing {
 	var standing Standing
 	if s.o.Store != nil {
 		if st, err := readState(s.o.Store.Files(), name); err == nil { // else it was just dropped
-			standing.UpstreamIndex = st.Accepted.Index
+			standing.UpstreamIndex, standing.NoCustody = st.Accepted.Index, st.Accepted.NoCustody
 			if st.Held != nil {
 				standing.Held = st.Held.Since
 			}

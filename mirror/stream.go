@@ -307,6 +307,13 @@ type accepted struct {
 	// Snapshot is the id of what was published of it. If another one is current, that is lost or damaged, and one from before is
 	// served. It is empty in states from before there was such a field.
 	Snapshot string `json:"snapshot,omitempty"`
+
+	// Custody says what became of the custody that was offered with the index: custodyHere, or the circumstances in which it was
+	// refused. It is empty if none was offered or another try may bring it.
+	Custody string `json:"custody,omitempty"`
+
+	// NoCustody says why none is here that was offered; empty: none was, or it is here.
+	NoCustody string `json:"no_custody,omitempty"`
 }
 
 // Last says how a stream's last sync ended. A sync that finds nothing new after

@@ -147,7 +147,7 @@ func (m *Mirror) reader(st *state, o SyncOptions) (*reader, error) {
 // nothingNew reports whether what is published is what the last sync published, and no older content that a rollback
 // brought back, upstream's index is the one that the last sync accepted, that sync left
 // nothing out that could be had now, the same is wanted still under the same signing
-// key, and the store has all that it publishes.
+// key, the custody that is offered is here or was refused, and the store has all that it publishes.
 func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 	was := st.Accepted
 	if st.Held != nil || !was.Whole || was.Wants != st.wanted().wants() || was.Digest != c.indexDoc.digest.String() {
@@ -161,6 +161,9 @@ func (m *Mirror) nothingNew(st *state, c *catalog) bool {
 		return false
 	}
 	man, err := m.store.Manifest(st.Stream.Name, snap.ID)
+	if m.custodyDue(st, c) {
+		return false
+	}
 	return err == nil && !slices.ContainsFunc(man.Entries, func(e cache.Entry) bool {
 		return e.Kind != cache.KindKnown && !m.store.Has(e.Digest)
 	})
@@ -249,6 +252,9 @@ func (m *Mirror) follow(ctx context.Context, st *state, reader *reader, o SyncOp
 	}
 	r := &run{m: m, reader: reader, o: o, t: t, lease: m.store.Lease()}
 	defer r.lease.Release()
+	if err := r.takeCustody(ctx, c); err != nil {
+		return nil, err
+	}
 	return do(r, ctx, c)
 }
 
@@ -359,5 +365,8 @@ func (r *run) moved(ctx context.Context, c *catalog) (*catalog, error) {
 	if fresh.sameIndex(c) {
 		return nil, nil // it is the files that fail
 	}
-	return r.reader.complete(ctx, fresh)
+	if fresh, err = r.reader.complete(ctx, fresh); err != nil {
+		return nil, err
+	}
+	return fresh, r.takeCustody(ctx, fresh)
 }

@@ -33,8 +33,9 @@
 //
 // # What is the server's own
 //
-// Below /-/ are the keyring, each kept snapshot under a URL of its own, metrics, and the
-// probes healthz and readyz. The server is ready when each stream has something to serve;
+// Below /-/ are the keyring, each kept snapshot under a URL of its own, the custody of each
+// snapshot with documents of the site's own (/-/custody/STREAM/ID, a bundle without files, to
+// which the Link header of its index points), metrics, and the probes healthz and readyz. The server is ready when each stream has something to serve;
 // what else an operator should know follows as notes, which change no status.
 //
 // Where there are [Tokens], all but the probes is for who shows one; where there is a

@@ -23,6 +23,7 @@ var (
 	snapshotBytes = ofStream("snapshot_bytes", "Size of the current snapshot; what it shares with others counts in each.")
 	staleFor      = ofStream("metadata_stale_seconds", "How long upstream's metadata could not be brought up to date; 0 if the last sync was good.")
 	upstreamIndex = ofStream("upstream_index_timestamp_seconds", "Date of the newest index of upstream's that was accepted. If it stays while syncs succeed, upstream rests or someone on the way holds updates back.")
+	noCustody     = ofStream("stream_custody_missing", "1 if upstream is a mirror like this one whose chain of custody could not be had, or was refused (/-/readyz says why): what is published is vouched for by that mirror alone.")
 	heldStreams   = ofStream("stream_held", "1 if a rollback holds the stream: syncs leave it as it is until they are told to go on.")
 
 	missingVolumes = ofStream("bundle_missing_volumes", "Volumes still to be imported of bundles that bring the stream and are not whole; absent if there is none.")
@@ -55,7 +56,7 @@ func plain(name, help string) *prometheus.Desc {
 
 func (gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, staleFor, upstreamIndex, heldStreams,
+		lastSync, lastGoodSync, nextSync, failedSyncs, published, snapshotFiles, snapshotBytes, staleFor, upstreamIndex, noCustody, heldStreams,
 		missingVolumes, missingBytes, bundleEnd, storeFree, storeReserve, storeSize, pulledFiles, pulledBytes, pulledLimit, evictedFiles, evictedBytes, certificateEnd,
 	} {
 		to <- d
@@ -130,11 +131,8 @@ func (g gauges) collectStream(to chan<- prometheus.Metric, stream string) {
 	sendTime(to, nextSync, state.Next, stream)
 	sendTime(to, upstreamIndex, state.UpstreamIndex, stream)
 	send(to, failedSyncs, float64(state.Failures), stream)
-	held := 0.0
-	if !state.Held.IsZero() {
-		held = 1
-	}
-	send(to, heldStreams, held, stream)
+	send(to, noCustody, oneIf(state.NoCustody != ""), stream)
+	send(to, heldStreams, oneIf(!state.Held.IsZero()), stream)
 	send(to, staleFor, stale(state, time.Now()).Seconds(), stream)
 }
 
@@ -145,6 +143,13 @@ func stale(state mirror.Standing, now time.Time) time.Duration {
 		return 0
 	}
 	return max(now.Sub(state.Good), 0)
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func send(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {

@@ -64,7 +64,7 @@ func TestMetrics(t *testing.T) {
 		if stream != "stable" {
 			return mirror.Standing{}
 		}
-		return mirror.Standing{Attempt: at, Good: at.Add(1500 * time.Millisecond), Next: at.Add(2 * time.Second), Failures: 3, UpstreamIndex: at.Add(3 * time.Second), Held: at}
+		return mirror.Standing{Attempt: at, Good: at.Add(1500 * time.Millisecond), Next: at.Add(2 * time.Second), Failures: 3, UpstreamIndex: at.Add(3 * time.Second), NoCustody: "x", Held: at}
 	}}, stable, Stream{Name: "stable", Path: "/again"}, Stream{Name: "empty", Path: "/empty"})
 	addr := serve(t, srv)
 
@@ -120,6 +120,8 @@ func TestMetrics(t *testing.T) {
 		`sync_consecutive_failures{stream="empty"}`:                "0",
 		`sync_last_timestamp_seconds{stream="empty"}`:              "",
 		`upstream_index_timestamp_seconds{stream="stable"}`:        "1.700000003e+09",
+		`stream_custody_missing{stream="stable"}`:                  "1",
+		`stream_custody_missing{stream="empty"}`:                   "0",
 		`stream_held{stream="stable"}`:                             "1",
 		`stream_held{stream="empty"}`:                              "0",
 		`snapshot_published_timestamp_seconds{stream="stable"}`:    "1.769875445e+09",

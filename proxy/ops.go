@@ -27,6 +27,8 @@ func (s *Server) serveOwn(w *reply, r *http.Request, path string) {
 		s.serveKeyring(w, r)
 	case name == "snapshots":
 		s.serveSnapshot(w, r, rest)
+	case name == "custody":
+		s.serveCustody(w, r, rest)
 	default:
 		s.unknown(w, r, path)
 	}

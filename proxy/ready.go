@@ -68,6 +68,9 @@ func (s *Server) notes() (notes []string) {
 		if state.Failures > 0 {
 			notes = append(notes, s.failing(stream, state, now))
 		}
+		if state.NoCustody != "" {
+			notes = append(notes, "stream "+stream+": "+state.NoCustody)
+		}
 		if at := state.UpstreamIndex; !at.IsZero() && now.Sub(at) >= staleIndex {
 			notes = append(notes, fmt.Sprintf("stream %s: upstream's index is of %s, %s old",
 				stream, at.UTC().Format(time.DateOnly), age(now.Sub(at))))

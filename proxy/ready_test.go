@@ -65,6 +65,7 @@ func TestReadinessNotes(t *testing.T) {
 			{name: "an index of tomorrow", state: mirror.Standing{UpstreamIndex: now.Add(day)}, want: ready},
 			{name: "a stale index and a failure", state: mirror.Standing{Failures: 1, UpstreamIndex: now.Add(-400 * day)},
 				want: ready + "note: stream stable: the last sync failed" + old + "note: stream stable: upstream's index is of 1998-11-27, 400 days old\n"},
+			{name: "custody", state: mirror.Standing{NoCustody: "the chain ends"}, want: ready + "note: stream stable: the chain ends\n"},
 			{name: "held", state: mirror.Standing{Held: now}, want: ready + "note: stream stable: held by a rollback of 2000-01-01T00:00:00Z, until `oxbow snapshot rollback stable --resume`\n"},
 			{name: "a certificate of two weeks", certificate: expiring(14 * day), want: ready},
 			{name: "of less", certificate: expiring(14*day - time.Second), want: ready + "note: the TLS certificate expires in 13 days\n"},

@@ -110,6 +110,7 @@ func (s *Server) describe(w *reply, r *http.Request, found cache.Found, status s
 	if t := documentType(found.Path); document && t != "" {
 		h.Set("Content-Type", t)
 	}
+	s.offerCustody(w, r, found)
 	if endsConnection(r, document) {
 		h.Set("Connection", "close")
 	}

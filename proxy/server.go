@@ -30,6 +30,10 @@ type Options struct {
 	// keyring. If it is nil or returns nothing, there is none.
 	Keyring func() []byte
 
+	// Custody makes the custody volumes of snapshots, which are served at /-/custody/ and offered with their indexes. If nil, there are
+	// none.
+	Custody *mirror.Custodian
+
 	// Pull brings files that the metadata names and that are not here. If nil, they are
 	// answered with 404.
 	Pull Puller
@@ -104,6 +108,7 @@ type Server struct {
 	streams     func() []Stream
 	damaged     func(stream string, e cache.Entry)
 	keyring     func() []byte
+	custody     *mirror.Custodian // nil: none
 	fills       *fills
 	refreshing  func(ctx context.Context, stream string) error
 	allowed     func() []Allowed
@@ -133,6 +138,7 @@ func New(o *Options) *Server {
 		streams:     o.Streams,
 		damaged:     o.Damaged,
 		keyring:     o.Keyring,
+		custody:     o.Custody,
 		allowed:     o.Allowed,
 		dialer:      newDialer(),
 		certificate: o.Certificate,

@@ -123,7 +123,7 @@ func TestTokenIsAskedForEverywhere(t *testing.T) {
 	for _, line := range []string{
 		"GET /ephemeral-v3/stable/a", "HEAD /ephemeral-v3/stable/a", "GET /ephemeral-v3/stable/nothing", "GET /ephemeral-v3/stable/",
 		"GET /", "GET /nothing", "GET /a/../b", "GET /%00", "GET /-", "GET /-/", "GET /-/metrics", "GET /-/keyring.gpg",
-		"GET /-/snapshots/stable/" + id.String() + "/a", "GET /-/healthz/", "GET //-/healthz", "GET /-/healthz/../metrics", "GET /-/HEALTHZ",
+		"GET /-/snapshots/stable/" + id.String() + "/a", "GET /-/custody/stable/" + id.String(), "GET /-/healthz/", "GET //-/healthz", "GET /-/healthz/../metrics", "GET /-/HEALTHZ",
 		"GET http://mirror/ephemeral-v3/stable/a", "POST /ephemeral-v3/stable/a", "DELETE /-/metrics", "OPTIONS *", "OPTIONS /", "TRACE /",
 		"PROPFIND /", "CONNECT mirror:443",
 	} {
@@ -135,7 +135,7 @@ func TestTokenIsAskedForEverywhere(t *testing.T) {
 		if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != `Bearer realm="oxbow", Basic realm="oxbow"` || body != want {
 			t.Errorf("%s: %d %v %q", line, resp.StatusCode, resp.Header, body)
 		}
-		for _, name := range []string{"ETag", "Allow", "Cache-Status"} {
+		for _, name := range []string{"ETag", "Allow", "Cache-Status", "Link"} {
 			if got := resp.Header.Get(name); got != "" {
 				t.Errorf("%s: %s is %q", line, name, got)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -85,6 +86,9 @@ func printInspection(w io.Writer, i *mirror.Inspection) error {
 		known = "as asked for"
 	}
 	t.row("signed by", fmt.Sprintf("%s (%s), %s", i.Site.Fingerprint, i.Site.UserID, known))
+	if i.Needs.Files > 0 && len(i.Missing()) == 0 && !slices.ContainsFunc(i.Read, func(v mirror.InspectedVolume) bool { return v.Files > 0 }) {
+		t.row("brings", "no file: it is what vouches for those of the snapshot")
+	}
 	if i.Needs.Files > 0 {
 		t.row("needs", fmt.Sprintf("%s, %s, that have to be there already", counted(i.Needs.Files, "file"), iec(i.Needs.Bytes)))
 	}
@@ -117,21 +121,16 @@ func printInspected(w io.Writer, s *mirror.InspectedStream) {
 	products, versions := countLists(s.Lists)
 	t.row("has", fmt.Sprintf("%s, %s, %s, %s", counted(products, "product"), counted(versions, "version"), counted(s.Files, "file"), iec(s.Bytes)))
 	if s.Custody != nil {
-		whose := "that came with it"
-		if s.Given {
-			whose = "that was given"
-		}
-		for _, doc := range s.Custody.Vouchers() {
-			t.row("upstream", fmt.Sprintf("%s: %s, by a key %s", doc.Path, signedText(doc), whose))
+		for _, of := range chainsOf(s.Custody) {
+			originRows(t, of.origin, "")
+			whose := "that came with it"
+			if s.Given && !of.doc.Foreign {
+				whose = "that was given"
+			}
+			t.row("upstream", fmt.Sprintf("%s: %s, by a key %s", of.doc.Path, signedText(of.doc), whose))
 		}
 	}
-	for _, h := range s.Handovers {
-		by := h.By
-		if !h.Proven {
-			by = "its key is not in the bundle"
-		}
-		t.row("handed over", fmt.Sprintf("by %s (%s), which had it since %s, with %s", h.Site, by, stamp(h.Time), h.MadeBy))
-	}
+	handoverRows(t, s.Handovers, "", "")
 	_ = t.flush() // the next line has the error
 	for _, l := range s.Lists {
 		for _, p := range l.Products {

@@ -24,6 +24,13 @@ func showCustody(c *cli.Context, files *cache.Files, s cache.Snapshot, man *cach
 	if err != nil {
 		return err
 	}
+	keyring, err := keyringFlag(c)
+	if err != nil {
+		return err
+	}
+	if keyring != nil {
+		stream = mirror.Stream{Name: stream.Name, Keyring: keyring}
+	}
 	custody, err := mirror.TraceCustody(files, man, stream, time.Now())
 	if err != nil {
 		return err
@@ -39,21 +46,37 @@ func showCustody(c *cli.Context, files *cache.Files, s cache.Snapshot, man *cach
 	return err
 }
 
-// printCustody prints each document with the versions that it vouches for.
+// A chain is a document with where it comes from; nil: nothing says that.
+type chain struct {
+	doc    *mirror.Voucher
+	origin *mirror.Origin
+}
+
+// chainsOf returns every chain that vouches for something, once.
+func chainsOf(custody *mirror.Custody) (all []chain) {
+	for _, v := range custody.Versions {
+		if c := (chain{v.Document, v.Origin}); c.doc != nil && !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// printCustody prints each document with where it comes from and the versions that it vouches for.
 func printCustody(c *cli.Context, s cache.Snapshot, custody *mirror.Custody) error {
 	w := c.App.Writer
-	vouchers := custody.Vouchers()
-	for _, doc := range vouchers {
-		printLine(w, "%s %s", doc.Kind, doc.Path)
+	for _, of := range chainsOf(custody) {
+		printLine(w, "%s %s", of.doc.Kind, of.doc.Path)
 		head := newTable(w)
-		head.row("  sha256", doc.Digest)
-		head.row("  updated", doc.Updated)
-		head.row("  signed", signedText(doc))
+		head.row("  sha256", of.doc.Digest)
+		head.row("  updated", of.doc.Updated)
+		head.row("  signed", signedText(of.doc))
+		originRows(head, of.origin, "  ")
 		if err := head.flush(); err != nil {
 			return err
 		}
 		versions := newTable(w)
-		for _, p := range productsOf(custody, doc) {
+		for _, p := range productsOf(custody, of) {
 			versions.row("  "+p.Name, strings.Join(p.Versions, " "))
 		}
 		if err := versions.flush(); err != nil {
@@ -65,13 +88,46 @@ func printCustody(c *cli.Context, s cache.Snapshot, custody *mirror.Custody) err
 		printLine(w, "fault: %s", fault)
 	}
 	return printLine(w, "%s: snapshot %.12s has %s, vouched for by %s of upstream's: %s", custody.Stream, s.ID,
-		counted(len(custody.Versions), "version"), counted(len(vouchers), "document"), counted(len(custody.Faults), "fault"))
+		counted(len(custody.Versions), "version"), counted(len(custody.Vouchers()), "document"), counted(len(custody.Faults), "fault"))
 }
 
-// productsOf returns what a document vouches for.
-func productsOf(custody *mirror.Custody, doc *mirror.Voucher) (products []mirror.PlannedProduct) {
+// originRows adds to a table where a document comes from, the first link first.
+func originRows(t table, o *mirror.Origin, indent string) {
+	if o == nil {
+		return
+	}
+	whose := "that came with it"
+	if o.Given {
+		whose = "that was given"
+	}
+	t.row(indent+"origin", fmt.Sprintf("%s, sha256 %.12s: %s, by a key %s", o.Path, o.Digest, signedText(&o.Voucher), whose))
+	for _, h := range o.Through {
+		known := "a key that came with it"
+		if h.Known {
+			known = "a key that is trusted here"
+		}
+		handoverRows(t, h.Handovers, indent, fmt.Sprintf(": %s, by %s", h.Path, known))
+	}
+}
+
+// handoverRows adds to a table which sites had a snapshot, and what there is to say of the last one.
+func handoverRows(t table, handovers []*mirror.HandoverView, indent, last string) {
+	for i, h := range handovers {
+		by, more := h.By, ""
+		if !h.Proven {
+			by = "its key is not in the bundle"
+		}
+		if i == len(handovers)-1 {
+			more = last
+		}
+		t.row(indent+"handed over", fmt.Sprintf("by %s (%s), which had it since %s, with %s%s", h.Site, by, stamp(h.Time), h.MadeBy, more))
+	}
+}
+
+// productsOf returns what a chain vouches for.
+func productsOf(custody *mirror.Custody, of chain) (products []mirror.PlannedProduct) {
 	for _, v := range custody.Versions {
-		if v.Document != doc {
+		if (chain{v.Document, v.Origin}) != of {
 			continue
 		}
 		i := slices.IndexFunc(products, func(p mirror.PlannedProduct) bool { return p.Name == v.Product })
@@ -84,6 +140,9 @@ func productsOf(custody *mirror.Custody, doc *mirror.Voucher) (products []mirror
 }
 
 func signedText(doc *mirror.Voucher) string {
+	if doc.Signed == nil && doc.Foreign {
+		return "by a key that is not in the keyring, as what it comes from is"
+	}
 	if doc.Signed == nil {
 		return "unsigned, or not verified: the stream allows that"
 	}
@@ -93,6 +152,9 @@ func signedText(doc *mirror.Voucher) string {
 	}
 	if doc.Signed.Expired {
 		text += ", whose key has expired since"
+	}
+	if doc.Foreign {
+		text += ", whose key is not in the keyring, as that of the origin is"
 	}
 	return text
 }

@@ -232,6 +232,7 @@ func (d *daemon) run(ctx context.Context) error {
 		Store:       d.o.store,
 		Streams:     func() []proxy.Stream { return *d.served.Load() },
 		Keyring:     d.keyring,
+		Custody:     mirror.NewCustodian(d.o.store.Files(), "oxbow "+programVersion()),
 		Pull:        d.o.mirror.Pull,
 		Refresh:     d.o.mirror.Refresh,
 		Damaged:     d.damaged,

@@ -27,6 +27,7 @@ func snapshotShowCommand() *cli.Command {
 		Description: aboutID,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "custody", Usage: "print in its place which signed document of upstream's vouches for each version, and verify that"},
+			&cli.StringFlag{Name: "keyring", Usage: "with --custody: want keys of `FILE` to have signed, such as Canonical's, in place of the stream's"},
 			jsonFlag(),
 		},
 		Action: snapshotShow,
@@ -162,6 +163,9 @@ func pinText(p *pinView) string {
 func snapshotShow(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usagef(c, "want the id of one snapshot; `oxbow snapshot list` prints those that there are")
+	}
+	if c.IsSet("keyring") && !c.Bool("custody") {
+		return usagef(c, "--keyring goes with --custody: it says who has to have signed what vouches for the images")
 	}
 	files, err := openFiles(c)
 	if err != nil {

@@ -42,6 +42,8 @@
 // Its SHA-256 is the bundle's id. The signature is dated as the bundle is, which is the time of its newest snapshot: the same
 // snapshots and the same oxbow give the same bytes.
 //
+// A bundle of which every file is there already brings none: then it is the custody of its snapshots, what vouches for them.
+//
 // # Reading
 //
 // A [Reader] takes volumes from anybody, and reads them forward: a pipe will do. It believes nothing before the table of contents has

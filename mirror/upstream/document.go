@@ -13,7 +13,8 @@ type Document struct {
 	Bytes       []byte // nil when NotModified
 	URL         string // where it came from, after redirects; without user, password and query
 	Validators  Validators
-	NotModified bool // it is what the validators of the request stand for
+	NotModified bool   // it is what the validators of the request stand for
+	Links       []Link // that came with the answer, also where it is not modified
 }
 
 // Document fetches the document at rawURL, of at most limit bytes. With
@@ -58,7 +59,7 @@ func (c *Client) document(ctx context.Context, u *url.URL, v Validators, limit i
 	}
 	defer a.body.Close()
 	a.body.allowed = allowed
-	doc := &Document{URL: Display(a.url), Validators: documentValidators(a.Header)}
+	doc := &Document{URL: Display(a.url), Validators: documentValidators(a.Header), Links: linksOf(a.url, a.Header)}
 	switch {
 	case a.StatusCode == http.StatusOK:
 		doc.Bytes, err = readDocument(a, limit)

@@ -129,8 +129,8 @@ func (e sourcesError) As(target any) bool {
 	return false
 }
 
-// worthRetry reports whether what failed with err may succeed a moment later.
-func worthRetry(err error) bool {
+// WorthRetry reports whether what failed with err may succeed a moment later.
+func WorthRetry(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.Code == http.StatusRequestTimeout || status.Code == http.StatusTooManyRequests || status.Code >= 500
 	}
@@ -148,7 +148,7 @@ func (c *Client) retry(ctx context.Context, u *url.URL, failures int, err error)
 	if ctx.Err() != nil {
 		return fmt.Errorf("cannot fetch %s: %w", Display(u), context.Cause(ctx))
 	}
-	if failures >= c.opts.Attempts || !worthRetry(err) {
+	if failures >= c.opts.Attempts || !WorthRetry(err) {
 		return &FetchError{URL: Display(u), Attempts: failures, Err: err}
 	}
 	pause := c.opts.Backoff.after(failures, err)
