@@ -100,13 +100,8 @@ func (p *planner) holdBack() (warnings []string) {
 	for _, sel := range p.hold {
 		idle := true
 		for _, li := range p.c.lists {
-			without := li.products.Choose(streams.Choice{Hold: streams.Selections{sel}})
-			for _, prod := range li.products.Products {
-				for _, v := range prod.Versions {
-					if len(v.Items) > 0 && without.Version(prod.Name, v.Name) == nil {
-						p.heldBack[versionID{li.products.ContentID, prod.Name, v.Name}], idle = true, false
-					}
-				}
+			for _, id := range heldIn(li.products, sel) {
+				p.heldBack[id], idle = true, false
 			}
 		}
 		if idle {
