@@ -21,15 +21,17 @@ var ErrShown = errors.New("what is published already")
 
 // RolledBack says what a rollback did.
 type RolledBack struct {
-	Stream   string   `json:"stream"`
-	Snapshot string   `json:"snapshot"` // the new one, which is current
-	From     string   `json:"from"`     // the one that it took the place of
-	To       string   `json:"to"`       // the one whose content it has
-	Products int      `json:"products"`
-	Versions int      `json:"versions"`
-	Items    int      `json:"items"`
-	Known    int      `json:"known"`              // further files, which may be pulled through
-	Warnings []string `json:"warnings,omitempty"` // what was made out of upstream's documents, and rules that it breaks
+	Stream   string `json:"stream"`
+	Snapshot string `json:"snapshot"` // the new one, which is current
+	From     string `json:"from"`     // the one that it took the place of
+	To       string `json:"to"`       // the one whose content it has
+	Products int    `json:"products"`
+	Versions int    `json:"versions"`
+	Items    int    `json:"items"`
+	Known    int    `json:"known"` // further files, which may be pulled through
+
+	// Warnings are of documents that had to be made out, and of rules that what is published breaks.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Rollback makes the content of a kept snapshot current again; if to is zero, that of the snapshot before the content that is
@@ -247,7 +249,9 @@ func (m *Mirror) republish(ctx context.Context, name string, target *published, 
 			return nil, err
 		}
 		for _, f := range findings {
-			res.Warnings = append(res.Warnings, f.String())
+			if !f.Fatal { // else it is told of with those that it makes refuse everything
+				res.Warnings = append(res.Warnings, f.String())
+			}
 		}
 		res.Warnings = append(res.Warnings, target.restored...)
 		r := &run{m: m, lease: lease}
