@@ -18,6 +18,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -276,7 +277,7 @@ func (s *site) pull(path string) ([]byte, error) {
 		s.t.Fatal(err)
 	}
 	defer in.Close()
-	blob, err := s.m.Pull(s.t.Context(), stable, path, in, mirror.FetchOptions{})
+	blob, err := s.m.Pull(s.t.Context(), stable, path, in, upstream.FetchOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -377,7 +378,7 @@ func TestRefresh(t *testing.T) {
 	var refreshed atomic.Int32
 	s.m = mirror.New(mirror.Options{
 		Store: s.store, Settle: time.Nanosecond, Now: func() time.Time { return time.Unix(now.Load(), 0) },
-		Client: mirror.NewClient(&mirror.ClientOptions{Backoff: mirror.Backoff{Base: time.Millisecond}}),
+		Client: upstream.NewClient(&upstream.Options{Backoff: upstream.Backoff{Base: time.Millisecond}}),
 		Observe: func(e mirror.Event) {
 			if e.Refresh {
 				refreshed.Add(1)

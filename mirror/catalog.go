@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -118,5 +119,5 @@ func shown(rawURL string) string {
 	if err != nil {
 		return "(malformed URL)"
 	}
-	return display(u)
+	return upstream.Display(u)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 )
 
 // ErrConfigured is wrapped by the refusal to change on the command line what the
@@ -106,7 +107,7 @@ func sameUpstream(a, b string) bool {
 	if err != nil || err2 != nil {
 		return a == b
 	}
-	return strings.TrimRight(display(u), "/") == strings.TrimRight(display(v), "/")
+	return strings.TrimRight(upstream.Display(u), "/") == strings.TrimRight(upstream.Display(v), "/")
 }
 
 // shownAll returns URLs for people.

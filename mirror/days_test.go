@@ -13,6 +13,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -212,7 +213,7 @@ func TestSyncAfterOutage(t *testing.T) {
 	s := newSite(t, oneProduct())
 	s.mustSync()
 	s.upstream.SetFault(func(*http.Request) streamstest.Fault { return streamstest.Fault{Status: 500} })
-	if _, err := s.sync(); !errors.Is(err, mirror.ErrUpstream) {
+	if _, err := s.sync(); !errors.Is(err, upstream.ErrUpstream) {
 		t.Fatalf("sync in an outage: %v", err)
 	}
 	s.upstream.SetFault(nil)
@@ -242,7 +243,7 @@ func TestSyncSecondUpstreamsLists(t *testing.T) {
 	s.upstream.Publish(newer)
 	s.mustSync()
 	s.upstream.SetFault(func(*http.Request) streamstest.Fault { return streamstest.Fault{Status: 500} })
-	if _, err := s.sync(); !errors.Is(err, mirror.ErrUpstream) || errors.Is(err, mirror.ErrVerification) {
+	if _, err := s.sync(); !errors.Is(err, upstream.ErrUpstream) || errors.Is(err, mirror.ErrVerification) {
 		t.Errorf("first down, second behind: %v", err)
 	}
 	second.upstream.SetFault(func(*http.Request) streamstest.Fault { return streamstest.Fault{Status: 500} })

@@ -16,6 +16,8 @@
 //     the hour, and a new date means new work for them.
 //   - Nothing is written when nothing is new.
 //
+// Package upstream is how upstreams are asked.
+//
 // A [Scheduler] syncs streams by itself: every so often or at a time of the day, again
 // after a failure, and at once when a run was missed. What it knows is kept in
 // STORE/schedule.json, for reading commands and the next process; lost, every stream

@@ -11,6 +11,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 )
 
 // Trees that other people made are mirrored byte for byte.
@@ -108,8 +109,8 @@ func current(t *testing.T, s *cache.Store, stream string) cache.Digest {
 }
 
 // newClient returns a client that loses no time.
-func newClient(t *testing.T) *mirror.Client {
-	c := mirror.NewClient(&mirror.ClientOptions{Attempts: 2})
+func newClient(t *testing.T) *upstream.Client {
+	c := upstream.NewClient(&upstream.Options{Attempts: 2})
 	t.Cleanup(c.Close)
 	return c
 }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -44,7 +45,7 @@ func (r *reader) family(ctx context.Context, c *catalog) (family []document, err
 			continue // an index may name a list that is not signed apart
 		}
 		both, err := r.unsigned(ctx, c.base, path, doc, i == 0)
-		if i == 0 && errors.Is(err, ErrNotFound) {
+		if i == 0 && errors.Is(err, upstream.ErrNotFound) {
 			return nil, nil
 		}
 		if err != nil {
@@ -76,7 +77,7 @@ func (r *reader) unsigned(ctx context.Context, base string, path streams.Path, s
 		return nil, fmt.Errorf("%s is not what is signed: %w", url, err)
 	}
 	sig, err := r.plainDocument(ctx, base, path+".gpg")
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, upstream.ErrNotFound) {
 		return []document{doc}, nil
 	}
 	if err == nil && r.trust.keyring != nil {

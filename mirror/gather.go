@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 )
 
 // failures are the versions that cannot be had, with the reason.
@@ -84,7 +85,7 @@ func (f *fetcher) fetch(ctx context.Context, file *file) error {
 		return context.Cause(ctx)
 	}
 	if upstreamsFault(err) {
-		if !errors.Is(err, ErrNotFound) && !errors.Is(err, cache.ErrCorrupt) {
+		if !errors.Is(err, upstream.ErrNotFound) && !errors.Is(err, cache.ErrCorrupt) {
 			f.inARow.Add(1) // upstream did not even answer
 		}
 		f.fail(file, err)
@@ -141,7 +142,7 @@ func (f *fetcher) get(ctx context.Context, file *file) (cache.Blob, error) {
 		before -= e.Len
 	}
 	f.run.t.bytes(before)
-	blob, err := f.run.reader.client.Fetch(ctx, f.fileURLs(file), in, file.want.Size, FetchOptions{Progress: f.run.t.bytes})
+	blob, err := f.run.reader.client.Fetch(ctx, f.fileURLs(file), in, file.want.Size, upstream.FetchOptions{Progress: f.run.t.bytes})
 	if err == nil {
 		f.mu.Lock()
 		f.fetched.add(blob.Size - before)
@@ -170,5 +171,5 @@ func (f *fetcher) fileURLs(file *file) (urls []string) {
 // upstreamsFault reports whether err means that this file cannot be had from
 // upstream, and not that the sync cannot go on.
 func upstreamsFault(err error) bool {
-	return errors.Is(err, ErrUpstream) || errors.Is(err, cache.ErrCorrupt)
+	return errors.Is(err, upstream.ErrUpstream) || errors.Is(err, cache.ErrCorrupt)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -211,11 +212,11 @@ func (m *Mirror) refused(ctx context.Context, man *cache.Manifest, profile strea
 	return v.RefusedBy(), fatal, nil
 }
 
-// Documents reads the tree at a URL.
-func (c *Client) Documents(base string) Documents {
+// UpstreamDocuments reads the tree at a URL.
+func UpstreamDocuments(c *upstream.Client, base string) Documents {
 	return func(ctx context.Context, p streams.Path) ([]byte, error) {
-		doc, err := c.Document(ctx, fileURL(base, p), Validators{}, streams.MaxDocument)
-		if errors.Is(err, ErrNotFound) {
+		doc, err := c.Document(ctx, fileURL(base, p), upstream.Validators{}, streams.MaxDocument)
+		if errors.Is(err, upstream.ErrNotFound) {
 			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 		}
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -22,7 +23,7 @@ type Options struct {
 	Store *cache.Store
 
 	// Client fetches from upstream. If nil, one with the default options is used.
-	Client *Client
+	Client *upstream.Client
 
 	// Now is the clock. If nil, [time.Now] is used.
 	Now func() time.Time
@@ -47,7 +48,7 @@ type Options struct {
 // Its methods may be called from several goroutines.
 type Mirror struct {
 	store   *cache.Store
-	client  *Client
+	client  *upstream.Client
 	now     func() time.Time
 	log     *slog.Logger
 	observe func(Event)
@@ -80,7 +81,7 @@ func New(o Options) *Mirror {
 	m := &Mirror{store: o.Store, client: o.Client, now: o.Now, log: o.Log, observe: o.Observe, settle: o.Settle, offline: o.Offline,
 		syncing: map[string]*underway{}, lastAsked: map[string]time.Time{}, limits: map[limitKey]*rate.Limiter{}}
 	if m.client == nil {
-		m.client = NewClient(nil)
+		m.client = upstream.NewClient(nil)
 	}
 	if m.now == nil {
 		m.now = time.Now

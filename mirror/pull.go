@@ -2,24 +2,26 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
 // Pull brings a file that a kept snapshot of the stream names into an ingest of its
-// content, and commits it: from the stream's upstreams in order, as [Client.Fetch]
+// content, and commits it: from the stream's upstreams in order, as [upstream.Client.Fetch]
 // does. A path that no snapshot names is never asked for.
 //
 // Errors are ErrOffline, cache.ErrMiss for such a path, and those of Fetch.
-func (m *Mirror) Pull(ctx context.Context, stream, path string, in *cache.Ingest, o FetchOptions) (cache.Blob, error) {
+func (m *Mirror) Pull(ctx context.Context, stream, path string, in *cache.Ingest, o upstream.FetchOptions) (cache.Blob, error) {
 	return m.pull(ctx, stream, path, in, o, cache.KindKnown, cache.KindItem)
 }
 
 // pull is Pull for what snapshots name as one of the kinds.
-func (m *Mirror) pull(ctx context.Context, stream, path string, in *cache.Ingest, o FetchOptions, kinds ...cache.Kind) (cache.Blob, error) {
+func (m *Mirror) pull(ctx context.Context, stream, path string, in *cache.Ingest, o upstream.FetchOptions, kinds ...cache.Kind) (cache.Blob, error) {
 	s, err := m.Stream(stream)
 	if err == nil {
 		err = m.mayAsk(s)
@@ -62,21 +64,22 @@ type limitKey struct {
 
 // puller returns a client for one file. All of a stream share its limit, and none its
 // connections: a file that somebody waits for must not wait for others.
-func (m *Mirror) puller(s Stream) *Client {
+func (m *Mirror) puller(s Stream) *upstream.Client {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := limitKey{s.Name, s.Limit}
 	if m.limits[key] == nil {
-		m.limits[key] = newLimit(s.Limit)
+		m.limits[key] = upstream.NewLimit(s.Limit)
 	}
-	c := m.client.within(m.limits[key])
-	c.opts.Attempts = min(c.opts.Attempts, pullAttempts)
-	return c
+	return m.client.Within(m.limits[key]).Trying(pullAttempts)
 }
 
 // pullAttempts bounds the tries at one upstream that bring nothing new: a client waits
 // for the next one, or to hear that there is none.
 const pullAttempts = 3
+
+// ErrOffline: upstream must not be asked.
+var ErrOffline = errors.New("offline: upstream is not asked")
 
 // mayAsk returns ErrOffline, and why, for a stream whose upstream must not be asked.
 func (m *Mirror) mayAsk(s Stream) error {

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"time"
 
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
 // A reader reads one stream's upstream metadata.
 type reader struct {
 	m          *Mirror
-	client     *Client // limited as the stream is
+	client     *upstream.Client // limited as the stream is
 	s          Stream
 	trust      trust
 	accepted   accepted
@@ -107,10 +108,10 @@ func (r *reader) indexDocument(ctx context.Context, base string) (document, []by
 		return r.document(ctx, base, r.s.Index)
 	}
 	doc, text, err := r.document(ctx, base, signedIndex)
-	if r.s.AllowUnsigned && errors.Is(err, ErrNotFound) {
+	if r.s.AllowUnsigned && errors.Is(err, upstream.ErrNotFound) {
 		return r.document(ctx, base, unsignedIndex)
 	}
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, upstream.ErrNotFound) {
 		err = fmt.Errorf("%w: this is no signed stream, or its URL is not the one above streams/v1; --allow-unsigned takes an unsigned one", err)
 	}
 	return doc, text, err
@@ -146,12 +147,12 @@ func (r *reader) fetchDocument(ctx context.Context, url string, p streams.Path, 
 }
 
 // fetchBytes fetches a document, of which nothing is believed yet.
-func (r *reader) fetchBytes(ctx context.Context, url string, p streams.Path, known validated) (document, *Document, error) {
+func (r *reader) fetchBytes(ctx context.Context, url string, p streams.Path, known validated) (document, *upstream.Document, error) {
 	doc := document{path: p}
-	var got *Document
+	var got *upstream.Document
 	var err error
 	if r.tree != nil {
-		got = &Document{}
+		got = &upstream.Document{}
 		got.Bytes, err = r.tree.document(ctx, p)
 	} else {
 		got, err = r.client.Document(ctx, url, known.Validators, streams.MaxDocument)
@@ -191,7 +192,7 @@ func (r *reader) settled(ctx context.Context, c *catalog) (*catalog, error) {
 			return c, nil
 		}
 		_, contradicts := errors.AsType[contradictionError](err)
-		if !contradicts && !errors.Is(err, ErrNotFound) {
+		if !contradicts && !errors.Is(err, upstream.ErrNotFound) {
 			return nil, err
 		}
 		if waited += wait; waited > r.m.settle || r.tree != nil { // nobody writes to a tree

@@ -75,7 +75,7 @@ func (m *Mirror) refresh(ctx context.Context, stream string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader.client.opts.Attempts = 1
+	reader.client = reader.client.Trying(1)
 	return m.follow(ctx, st, reader, SyncOptions{}, (*run).show)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 )
 
 // A Repaired says what a repair came to.
@@ -217,7 +218,7 @@ func (r *repair) fetch(ctx context.Context, d cache.Digest, by []namer) (how str
 			continue
 		}
 		tried[n.stream+" "+n.Path] = true
-		_, err := r.m.pull(ctx, n.stream, n.Path, in, FetchOptions{}, cache.KindItem, cache.KindUpstream)
+		_, err := r.m.pull(ctx, n.stream, n.Path, in, upstream.FetchOptions{}, cache.KindItem, cache.KindUpstream)
 		if err == nil {
 			return "fetched again", n, nil
 		}

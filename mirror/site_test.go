@@ -17,6 +17,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -54,8 +55,8 @@ func newSiteIn(t *testing.T, dir string, tree *streamstest.Tree, reserve int64) 
 }
 
 func newMirror(t *testing.T, store *cache.Store) *mirror.Mirror {
-	client := mirror.NewClient(&mirror.ClientOptions{
-		Attempts: 3, Backoff: mirror.Backoff{Base: time.Millisecond}, HeaderTimeout: 300 * time.Millisecond, StallTimeout: 300 * time.Millisecond,
+	client := upstream.NewClient(&upstream.Options{
+		Attempts: 3, Backoff: upstream.Backoff{Base: time.Millisecond}, HeaderTimeout: 300 * time.Millisecond, StallTimeout: 300 * time.Millisecond,
 	})
 	t.Cleanup(client.Close)
 	return mirror.New(mirror.Options{Store: store, Client: client, Settle: time.Nanosecond})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -145,10 +146,10 @@ func NewStream(rawURL string) (Stream, error) {
 		return Stream{}, errors.New("cannot use the URL as an upstream: it is malformed")
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return Stream{}, fmt.Errorf("cannot use %q as an upstream: an upstream is an http:// or https:// URL", display(u))
+		return Stream{}, fmt.Errorf("cannot use %q as an upstream: an upstream is an http:// or https:// URL", upstream.Display(u))
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return Stream{}, fmt.Errorf("cannot use %q as an upstream: it has a query or a fragment, which file URLs cannot carry", display(u))
+		return Stream{}, fmt.Errorf("cannot use %q as an upstream: it has a query or a fragment, which file URLs cannot carry", upstream.Display(u))
 	}
 	var s Stream
 	if m := indexInURL.FindStringSubmatch(u.Path); m != nil {

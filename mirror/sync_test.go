@@ -14,6 +14,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -223,8 +224,8 @@ func TestSyncFaults(t *testing.T) {
 		{summary: "the index is dated ahead", change: func(_ *site, tree *streamstest.Tree) { tree.Updated = time.Now().Add(25 * time.Hour) }, err: mirror.ErrVerification, text: "more than a day ahead"},
 		{summary: "a list is dated ahead", change: func(_ *site, tree *streamstest.Tree) { tree.Lists[0].Updated = time.Now().Add(26 * time.Hour) }, err: mirror.ErrVerification, text: "more than a day ahead"},
 		{summary: "a list is older", change: func(_ *site, tree *streamstest.Tree) { tree.Lists[0].Updated = streamstest.Epoch.Add(-2 * time.Hour) }, err: mirror.ErrVerification, text: "--allow-older"},
-		{summary: "the index hangs", fault: streamstest.At("index.sjson", streamstest.Fault{Hang: true}), err: mirror.ErrUpstream, text: "index.sjson"},
-		{summary: "a list is missing", fault: streamstest.At("v3:download.sjson", streamstest.Fault{Status: 404}), err: mirror.ErrNotFound, text: "404"},
+		{summary: "the index hangs", fault: streamstest.At("index.sjson", streamstest.Fault{Hang: true}), err: upstream.ErrUpstream, text: "index.sjson"},
+		{summary: "a list is missing", fault: streamstest.At("v3:download.sjson", streamstest.Fault{Status: 404}), err: upstream.ErrNotFound, text: "404"},
 		{summary: "the index is no JSON", fault: streamstest.At("index.sjson", streamstest.Fault{Body: []byte("<html>captive portal</html>")}), err: streams.ErrUnsigned, text: "index.sjson"},
 		{summary: "the selection matches nothing", change: func(s *site, _ *streamstest.Tree) {
 			s.redefine(func(st *mirror.Stream) { st.Select, st.NoBootloaders = []string{"release=warty"}, true })
@@ -415,7 +416,7 @@ func TestSyncUnsigned(t *testing.T) {
 	tree.Key = nil
 	s := newSite(t, tree)
 	s.redefine(func(st *mirror.Stream) { st.Keyring = keyring })
-	if _, err := s.sync(); !errors.Is(err, mirror.ErrNotFound) || !strings.Contains(err.Error(), "--allow-unsigned") {
+	if _, err := s.sync(); !errors.Is(err, upstream.ErrNotFound) || !strings.Contains(err.Error(), "--allow-unsigned") {
 		t.Errorf("unsigned tree: %v", err)
 	}
 	s.redefine(func(st *mirror.Stream) { st.AllowUnsigned, st.Keyring = true, nil })

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -44,7 +45,7 @@ func (t *Tree) document(ctx context.Context, p streams.Path) ([]byte, error) {
 	data, err := t.Documents(ctx, p)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: there is no %s in %s", ErrNotFound, p, t.Dir)
+		return nil, fmt.Errorf("%w: there is no %s in %s", upstream.ErrNotFound, p, t.Dir)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read %s in %s: %w", p, t.Dir, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -234,7 +235,7 @@ func TestTreeRefused(t *testing.T) {
 	}
 	def := mirror.Stream{Name: "second", Path: "/second/", Keyring: next.Keyring(), Offline: true}
 	patient := mirror.New(mirror.Options{Store: s.store, Client: newClient(t)}) // with upstreams; nobody writes to a tree
-	if _, err := patient.SyncNew(t.Context(), def, mirror.SyncOptions{Tree: &partial.Tree}); !errors.Is(err, mirror.ErrNotFound) {
+	if _, err := patient.SyncNew(t.Context(), def, mirror.SyncOptions{Tree: &partial.Tree}); !errors.Is(err, upstream.ErrNotFound) {
 		t.Errorf("a tree without lists: %v", err)
 	}
 	if _, err := s.m.Stream("second"); !errors.Is(err, mirror.ErrNoStream) {

@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 
 	"oxbow/cache"
+	"oxbow/mirror/upstream"
 )
 
 // validated is what makes a conditional request for a document possible: the
 // validators of its last answer and the bytes they stand for.
 type validated struct {
-	Validators
+	upstream.Validators
 	Digest string `json:"digest"`
 	bytes  []byte
 }
@@ -31,8 +32,8 @@ func (m *Mirror) validated(url string) (v validated) {
 	return v
 }
 
-func (m *Mirror) setValidated(url string, v Validators, d cache.Digest) {
-	if v == (Validators{}) {
+func (m *Mirror) setValidated(url string, v upstream.Validators, d cache.Digest) {
+	if v == (upstream.Validators{}) {
 		return
 	}
 	note, err := json.Marshal(validated{Validators: v, Digest: d.String()})

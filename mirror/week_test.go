@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams/streamstest"
 )
 
@@ -52,7 +53,7 @@ func newWeek(t *testing.T, events []event) *week {
 	w.start = time.Now().Add(-8 * 24 * time.Hour).Truncate(time.Second)
 	w.now = w.start
 	clock := func() time.Time { return w.now }
-	client := mirror.NewClient(&mirror.ClientOptions{Attempts: 2, Backoff: mirror.Backoff{Base: time.Millisecond}})
+	client := upstream.NewClient(&upstream.Options{Attempts: 2, Backoff: upstream.Backoff{Base: time.Millisecond}})
 	t.Cleanup(client.Close)
 	w.m = mirror.New(mirror.Options{Store: w.store, Client: client, Settle: time.Nanosecond, Now: clock,
 		Observe: func(e mirror.Event) { w.sched.Note(e) }})

@@ -14,6 +14,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 )
 
 // damagedSite is a site whose snapshot has the origin's file, which the store lost or damaged.
@@ -108,7 +109,7 @@ func TestFileThatEndsEarlyIsFetchedAgain(t *testing.T) {
 // Where upstream must not be asked for a damaged file, a client for which a status is final is cut, and another told why.
 func TestDamagedOffline(t *testing.T) {
 	o := newOrigin(t, 100<<10)
-	offline := func(context.Context, string, string, *cache.Ingest, mirror.FetchOptions) (cache.Blob, error) {
+	offline := func(context.Context, string, string, *cache.Ingest, upstream.FetchOptions) (cache.Blob, error) {
 		return cache.Blob{}, mirror.ErrOffline
 	}
 	s, addr := damagedSite(t, o, os.Remove, Options{Pull: offline})

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"oxbow/cache"
-	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 )
 
 // Readers of more files than the limit lets stay each get the right ones, some by fills,
@@ -51,11 +51,11 @@ func TestEvictionUnderLoad(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(contents[strings.TrimPrefix(r.URL.Path, "/")]))
 	}))
 	defer origin.Close()
-	client := mirror.NewClient(nil)
+	client := upstream.NewClient(nil)
 	s := newSite(t, false)
 	s.publish("stable", append(entries, s.put(cache.KindSite, "streams/v1/index.json", "{}"))...)
 	s.store.SetCacheLimit(limit)
-	addr := serve(t, s.server(Options{Pull: func(ctx context.Context, _, path string, in *cache.Ingest, o mirror.FetchOptions) (cache.Blob, error) {
+	addr := serve(t, s.server(Options{Pull: func(ctx context.Context, _, path string, in *cache.Ingest, o upstream.FetchOptions) (cache.Blob, error) {
 		return client.Fetch(ctx, []string{origin.URL + "/" + path}, in, in.Size(), o)
 	}}, stable))
 	get(t, addr, "/ephemeral-v3/stable/streams/v1/index.json") // the server is up

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"oxbow/cache"
-	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 )
 
 // A Puller brings the bytes of a path that a snapshot of the stream knows into an
 // ingest, and commits it: [mirror.Mirror.Pull].
-type Puller func(ctx context.Context, stream, path string, in *cache.Ingest, o mirror.FetchOptions) (cache.Blob, error)
+type Puller func(ctx context.Context, stream, path string, in *cache.Ingest, o upstream.FetchOptions) (cache.Blob, error)
 
 const (
 	// fillPatience is how long a fill goes on trying without a new byte, once it has
@@ -131,7 +131,7 @@ func (f *fill) bring(ctx context.Context) error {
 	in.WhenProven(func() { f.change(func() { f.proven = true }) })
 	f.change(func() { f.in = in })
 	for {
-		_, err := f.pull(ctx, f.stream, f.entry.Path, in, mirror.FetchOptions{Progress: f.progress, Next: f.next, Corrupt: f.corrupt})
+		_, err := f.pull(ctx, f.stream, f.entry.Path, in, upstream.FetchOptions{Progress: f.progress, Next: f.next, Corrupt: f.corrupt})
 		if err == nil {
 			return f.store.Flush(ctx)
 		}
@@ -153,7 +153,7 @@ func (f *fill) bring(ctx context.Context) error {
 func (f *fill) again(ctx context.Context, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return ctx.Err() == nil && errors.Is(err, mirror.ErrUpstream) && !errors.Is(err, cache.ErrCorrupt) &&
+	return ctx.Err() == nil && errors.Is(err, upstream.ErrUpstream) && !errors.Is(err, cache.ErrCorrupt) &&
 		f.anew == 0 && f.landed > 0 && time.Since(f.last) < fillPatience
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 )
 
 // Many clients of one cold file cost upstream the file once, and each gets it whole;
@@ -180,7 +181,7 @@ func TestFillUpstreamDown(t *testing.T) {
 	if resp, _ := get(t, addr, "/ephemeral-v3/stable/streams/v1/index.json"); resp.StatusCode != http.StatusOK {
 		t.Errorf("what is here: %v", resp)
 	}
-	offline := func(context.Context, string, string, *cache.Ingest, mirror.FetchOptions) (cache.Blob, error) {
+	offline := func(context.Context, string, string, *cache.Ingest, upstream.FetchOptions) (cache.Blob, error) {
 		return cache.Blob{}, fmt.Errorf("cannot pull: %w", mirror.ErrOffline)
 	}
 	_, addr = fillSite(t, o, Options{Pull: offline})

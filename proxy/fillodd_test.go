@@ -15,6 +15,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 )
 
 // Who asks for several ranges of a cold file gets all of it, or a status that says why not.
@@ -28,7 +29,7 @@ func TestFillSeveralRanges(t *testing.T) {
 	if resp, body, err := fetchCold(addr, "Range", "bytes=0-9,100-109"); err != nil || resp.StatusCode != http.StatusPartialContent || !bytes.Contains(body, o.content[100:110]) {
 		t.Errorf("then: %v, %v, %d bytes", err, resp, len(body))
 	}
-	_, addr = fillSite(t, o, Options{Pull: func(context.Context, string, string, *cache.Ingest, mirror.FetchOptions) (cache.Blob, error) {
+	_, addr = fillSite(t, o, Options{Pull: func(context.Context, string, string, *cache.Ingest, upstream.FetchOptions) (cache.Blob, error) {
 		return cache.Blob{}, mirror.ErrOffline
 	}})
 	if resp, _, err := fetchCold(addr, "Range", "bytes=0-9,100-109"); err != nil || resp.StatusCode != http.StatusNotFound {
@@ -237,7 +238,7 @@ func TestFillFullDisk(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
 	pull := puller(t, o.url)
-	_, addr := fillSite(t, o, Options{Pull: func(ctx context.Context, stream, path string, in *cache.Ingest, fo mirror.FetchOptions) (cache.Blob, error) {
+	_, addr := fillSite(t, o, Options{Pull: func(ctx context.Context, stream, path string, in *cache.Ingest, fo upstream.FetchOptions) (cache.Blob, error) {
 		if !full.Load() {
 			return pull(ctx, stream, path, in, fo)
 		}
@@ -269,8 +270,8 @@ func TestFillFullDisk(t *testing.T) {
 // Readers who go away at any moment leave nothing open and nothing running.
 func TestFillReadersLeave(t *testing.T) {
 	o := newOrigin(t, 8<<20)
-	client := mirror.NewClient(nil)
-	s, addr := fillSite(t, o, Options{Pull: func(ctx context.Context, _, path string, in *cache.Ingest, fo mirror.FetchOptions) (cache.Blob, error) {
+	client := upstream.NewClient(nil)
+	s, addr := fillSite(t, o, Options{Pull: func(ctx context.Context, _, path string, in *cache.Ingest, fo upstream.FetchOptions) (cache.Blob, error) {
 		return client.Fetch(ctx, []string{o.url + "/" + path}, in, in.Size(), fo)
 	}})
 	o.fault = func(w http.ResponseWriter, r *http.Request, _ int64) http.ResponseWriter {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"oxbow/cache"
-	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 )
 
 // An origin is an upstream with one file, at every path.
@@ -97,9 +97,9 @@ func (o *origin) entry(path string) cache.Entry {
 
 // puller pulls from these upstreams, in order, with short waits between tries.
 func puller(t testing.TB, urls ...string) Puller {
-	client := mirror.NewClient(&mirror.ClientOptions{Backoff: mirror.Backoff{Base: time.Millisecond, Max: 10 * time.Millisecond}})
+	client := upstream.NewClient(&upstream.Options{Backoff: upstream.Backoff{Base: time.Millisecond, Max: 10 * time.Millisecond}})
 	t.Cleanup(client.Close)
-	return func(ctx context.Context, stream, path string, in *cache.Ingest, o mirror.FetchOptions) (cache.Blob, error) {
+	return func(ctx context.Context, stream, path string, in *cache.Ingest, o upstream.FetchOptions) (cache.Blob, error) {
 		sources := make([]string, len(urls))
 		for i, u := range urls {
 			sources[i] = u + "/" + path

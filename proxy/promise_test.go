@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -33,7 +34,7 @@ const (
 // listed, and MAAS of every version takes it.
 func TestPromise(t *testing.T) {
 	s := newSite(t, false)
-	client := mirror.NewClient(&mirror.ClientOptions{Attempts: 1})
+	client := upstream.NewClient(&upstream.Options{Attempts: 1})
 	defer client.Close()
 	m := mirror.New(mirror.Options{Store: s.store, Client: client, Settle: time.Nanosecond})
 	key, err := m.Key()

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -94,7 +95,7 @@ func (w *syncWork) doNew(ctx context.Context, m *mirror.Mirror, out *screen) err
 		return err
 	}
 	switch now, lost := m.Stream(s.Name); {
-	case errors.Is(lost, mirror.ErrNoStream) && errors.Is(err, mirror.ErrUpstream):
+	case errors.Is(lost, mirror.ErrNoStream) && errors.Is(err, upstream.ErrUpstream):
 		return &hinted{err, "the stream was not recorded; the same command tries again"}
 	case errors.Is(lost, mirror.ErrNoStream):
 		return &hinted{err, "the stream was not recorded"}

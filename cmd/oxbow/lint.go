@@ -11,6 +11,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/streams"
 )
 
@@ -93,8 +94,8 @@ func lintInput(c *cli.Context) (read mirror.Documents, usual streams.Profile, do
 		if err != nil {
 			return nil, "", nil, &usageError{err.Error(), c.Command.HelpName}
 		}
-		client := mirror.NewClient(&mirror.ClientOptions{UserAgent: "oxbow/" + programVersion()})
-		return client.Documents(s.Upstream[0]), "", client.Close, nil
+		client := upstream.NewClient(&upstream.Options{UserAgent: "oxbow/" + programVersion()})
+		return mirror.UpstreamDocuments(client, s.Upstream[0]), "", client.Close, nil
 	case strings.ContainsRune(arg, os.PathSeparator) || arg == "." || arg == "..":
 		root, err := os.OpenRoot(arg)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"oxbow/cache"
 	"oxbow/cmd/oxbow/internal/site"
 	"oxbow/mirror"
+	"oxbow/mirror/upstream"
 	"oxbow/proxy/control"
 )
 
@@ -23,7 +24,7 @@ type owner struct {
 	mirror *mirror.Mirror
 	log    *slog.Logger
 
-	client  *mirror.Client
+	client  *upstream.Client
 	control *control.Server // nil: nobody else can ask
 
 	// What happens is told to who has the store for long. They are set before
@@ -74,7 +75,7 @@ func (o *owner) configure(s *site.Site) {
 // offline is set.
 func newOwner(store *cache.Store, log *slog.Logger, offline bool) *owner {
 	o := &owner{store: store, log: log}
-	o.client = mirror.NewClient(&mirror.ClientOptions{UserAgent: "oxbow/" + programVersion(), Log: log})
+	o.client = upstream.NewClient(&upstream.Options{UserAgent: "oxbow/" + programVersion(), Log: log})
 	o.mirror = mirror.New(mirror.Options{Store: store, Client: o.client, Offline: offline, Log: log, Observe: func(e mirror.Event) {
 		if o.synced != nil {
 			o.synced(e)

@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -58,7 +58,7 @@ func (c *Client) document(ctx context.Context, u *url.URL, v Validators, limit i
 	}
 	defer a.body.Close()
 	a.body.allowed = allowed
-	doc := &Document{URL: display(a.url), Validators: documentValidators(a.Header)}
+	doc := &Document{URL: Display(a.url), Validators: documentValidators(a.Header)}
 	switch {
 	case a.StatusCode == http.StatusOK:
 		doc.Bytes, err = readDocument(a, limit)

@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// ClientOptions configures a [Client]. The zero value is ready to use.
-type ClientOptions struct {
+// Options configures a [Client]. The zero value is ready to use.
+type Options struct {
 	// ConnectTimeout bounds a TCP connect with its name look-up, and then the
 	// TLS handshake. If zero, it is 15 s.
 	ConnectTimeout time.Duration
@@ -61,7 +61,7 @@ type ClientOptions struct {
 // A Client fetches from upstreams over HTTP. Its methods may be called from
 // several goroutines; they share its connections.
 type Client struct {
-	opts      ClientOptions
+	opts      Options
 	transport *http.Transport
 	gate      gate
 	limit     *rate.Limiter // of the bytes from upstream; nil: none
@@ -77,12 +77,12 @@ const bufferSize = 256 << 10
 const maxRedirects = 5
 
 // NewClient returns a Client; o may be nil.
-func NewClient(o *ClientOptions) *Client {
+func NewClient(o *Options) *Client {
 	opts := o.withDefaults()
 	return newClient(opts, newTransport(opts))
 }
 
-func newClient(opts ClientOptions, t *http.Transport) *Client {
+func newClient(opts Options, t *http.Transport) *Client {
 	c := &Client{opts: opts, transport: t}
 	c.gate.free = opts.Connections
 	c.buffers.New = func() any {
@@ -92,8 +92,8 @@ func newClient(opts ClientOptions, t *http.Transport) *Client {
 	return c
 }
 
-func (o *ClientOptions) withDefaults() ClientOptions {
-	var v ClientOptions
+func (o *Options) withDefaults() Options {
+	var v Options
 	if o != nil {
 		v = *o
 	}
@@ -121,7 +121,7 @@ func orElse[T comparable](v, other T) T {
 // newTransport returns the transport of a client. It speaks HTTP/1.1 only: HTTP/2
 // would put all ranges of a file into one TCP connection, and with that under
 // one congestion window and one limit of upstream.
-func newTransport(o ClientOptions) *http.Transport {
+func newTransport(o Options) *http.Transport {
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment}
 	if o.Transport != nil {
 		t = o.Transport.Clone()
@@ -172,16 +172,16 @@ func parseURL(s string) (*url.URL, error) {
 		return nil, &FetchError{URL: "(malformed URL)", Err: errMalformedURL}
 	}
 	if !isHTTP(u) {
-		return nil, &FetchError{URL: display(u), Err: errMalformedURL}
+		return nil, &FetchError{URL: Display(u), Err: errMalformedURL}
 	}
 	return u, nil
 }
 
 func isHTTP(u *url.URL) bool { return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" }
 
-// display returns u for people: without user, password, query and fragment,
+// Display returns u for people: without user, password, query and fragment,
 // which may hold secrets.
-func display(u *url.URL) string {
+func Display(u *url.URL) string {
 	shown := *u
 	shown.User, shown.RawQuery, shown.ForceQuery, shown.Fragment, shown.RawFragment = nil, "", false, "", ""
 	return shown.String()

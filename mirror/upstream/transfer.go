@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -166,10 +166,10 @@ func (t *transfer) start() int64 {
 }
 
 func (t *transfer) interrupted(err error) error {
-	return fmt.Errorf("cannot fetch %s: %w", display(t.source), err)
+	return fmt.Errorf("cannot fetch %s: %w", Display(t.source), err)
 }
 
-// wait returns when c is closed or after d.
+// wait returns when c is closed, if it is not nil, or after d.
 func wait(ctx context.Context, c <-chan struct{}, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -242,7 +242,7 @@ func (t *transfer) retire(ctx context.Context, err error) {
 	t.setbacks++
 	pause := t.c.opts.Backoff.after(t.setbacks, err)
 	t.recruits = now.Add(pause)
-	t.c.opts.Log.Debug("a connection fails, going on with fewer", "url", display(t.source), "reason", err, "pause", pause)
+	t.c.opts.Log.Debug("a connection fails, going on with fewer", "url", Display(t.source), "reason", err, "pause", pause)
 }
 
 // fetch makes one request for p and lands what it brings.
@@ -295,7 +295,7 @@ func (t *transfer) elsewhere(u *url.URL, err error) error {
 	t.mu.Lock()
 	t.entity.url = t.source
 	t.mu.Unlock()
-	return fmt.Errorf("redirected to %s: %v", display(u), err)
+	return fmt.Errorf("redirected to %s: %v", Display(u), err)
 }
 
 // agree compares an answer with those before it.
@@ -404,7 +404,7 @@ func (t *transfer) write(data []byte, p *piece) error {
 		return nil
 	}
 	if _, err := t.in.WriteAt(data[:n], off); err != nil {
-		return &localError{fmt.Errorf("cannot store %s: %w", display(t.source), err)}
+		return &localError{fmt.Errorf("cannot store %s: %w", Display(t.source), err)}
 	}
 	t.landed(int64(n))
 	return nil

@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -76,7 +76,7 @@ func (c *slowConn) Write(p []byte) (int, error) {
 
 // inBubble runs f in fake time, with a client of o whose every connection
 // leads to h. Everything ends with f.
-func inBubble(t *testing.T, o ClientOptions, h http.Handler, rate func(n int) int, f func(*testing.T, *Client)) {
+func inBubble(t *testing.T, o Options, h http.Handler, rate func(n int) int, f func(*testing.T, *Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		nw := &network{conns: make(chan net.Conn), done: make(chan struct{}), rate: rate}
@@ -103,7 +103,7 @@ func hang(r *http.Request) { <-r.Context().Done() }
 func TestConnectTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dials := 0
-		c := NewClient(&ClientOptions{ConnectTimeout: 7 * time.Second, Attempts: 2, Transport: &http.Transport{
+		c := NewClient(&Options{ConnectTimeout: 7 * time.Second, Attempts: 2, Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				dials++
 				<-ctx.Done()
@@ -124,7 +124,7 @@ func TestConnectTimeout(t *testing.T) {
 
 func TestHeaderTimeout(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { hang(r) })
-	inBubble(t, ClientOptions{HeaderTimeout: 7 * time.Second, Attempts: 3}, h, nil, func(t *testing.T, c *Client) {
+	inBubble(t, Options{HeaderTimeout: 7 * time.Second, Attempts: 3}, h, nil, func(t *testing.T, c *Client) {
 		start := time.Now()
 		_, err := c.Document(t.Context(), upstreamURL, Validators{}, 100)
 		if err == nil || !strings.Contains(err.Error(), "timeout awaiting response headers (3 attempts)") {
@@ -157,7 +157,7 @@ func TestStall(t *testing.T) {
 				time.Sleep(tt.pause)
 			}
 		})
-		inBubble(t, ClientOptions{Attempts: 2}, h, nil, func(t *testing.T, c *Client) {
+		inBubble(t, Options{Attempts: 2}, h, nil, func(t *testing.T, c *Client) {
 			doc, err := c.Document(t.Context(), upstreamURL, Validators{}, 100)
 			if tt.want == "" && (err != nil || string(doc.Bytes) != text) {
 				t.Errorf("%s: %+v, %v", tt.name, doc, err)
@@ -187,7 +187,7 @@ func TestRetryAfterHonoured(t *testing.T) {
 				w.WriteHeader(http.StatusTooManyRequests)
 			}
 		})
-		inBubble(t, ClientOptions{}, h, nil, func(t *testing.T, c *Client) {
+		inBubble(t, Options{}, h, nil, func(t *testing.T, c *Client) {
 			start := time.Now()
 			if _, err := c.Document(t.Context(), upstreamURL, Validators{}, 100); err != nil {
 				t.Errorf("%s: %v", tt.name, err)
@@ -240,7 +240,7 @@ func TestStalledFileResumes(t *testing.T) {
 		hang(r)
 		return nil
 	}
-	inBubble(t, ClientOptions{}, o, nil, func(t *testing.T, c *Client) {
+	inBubble(t, Options{}, o, nil, func(t *testing.T, c *Client) {
 		if d := landTimed(t, c, in, data, upstreamURL); d < 30250*time.Millisecond || d > 30500*time.Millisecond {
 			t.Errorf("it took %v", d)
 		}
@@ -260,7 +260,7 @@ func TestParallelSpeed(t *testing.T) {
 	in := ingest(t, newTestStore(t), data)
 	alone := time.Duration(len(data)) * time.Second / rate
 	o := &origin{files: map[string][]byte{"/f": data}}
-	inBubble(t, ClientOptions{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
+	inBubble(t, Options{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
 		if d := landTimed(t, c, in, data, upstreamURL); d > alone/7 {
 			t.Errorf("8 connections took %v, one takes %v: %.1f times as fast, want 7", d, alone, alone.Seconds()/d.Seconds())
 		}
@@ -283,7 +283,7 @@ func TestSlowConnection(t *testing.T) {
 		}
 		return 20_000_000
 	}
-	inBubble(t, ClientOptions{}, o, rate, func(t *testing.T, c *Client) {
+	inBubble(t, Options{}, o, rate, func(t *testing.T, c *Client) {
 		if d := landTimed(t, c, in, data, upstreamURL); d > 10*time.Second {
 			t.Errorf("it took %v", d)
 		}
@@ -305,7 +305,7 @@ func TestHungConnection(t *testing.T) {
 		}
 		return w
 	}
-	inBubble(t, ClientOptions{HeaderTimeout: 20 * time.Second}, o, func(int) int { return 20_000_000 }, func(t *testing.T, c *Client) {
+	inBubble(t, Options{HeaderTimeout: 20 * time.Second}, o, func(int) int { return 20_000_000 }, func(t *testing.T, c *Client) {
 		if d := landTimed(t, c, in, data, upstreamURL); d > 21*time.Second {
 			t.Errorf("it took %v", d)
 		}
@@ -343,7 +343,7 @@ func TestFewConnections(t *testing.T) {
 		return nil
 	}
 	alone := time.Duration(len(data)) * time.Second / rate
-	inBubble(t, ClientOptions{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
+	inBubble(t, Options{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
 		if d := landTimed(t, c, in, data, upstreamURL); d > alone*2/5 {
 			t.Errorf("3 connections took %v, one takes %v", d, alone)
 		}
@@ -371,7 +371,7 @@ func TestOutage(t *testing.T) {
 		}
 		return w
 	}
-	inBubble(t, ClientOptions{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
+	inBubble(t, Options{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
 		// 1.3 s of transfer and 3 s of outage.
 		if d := landTimed(t, c, in, data, upstreamURL); d > 9*time.Second {
 			t.Errorf("it took %v", d)
@@ -388,7 +388,7 @@ func TestSmallBesideLarge(t *testing.T) {
 	s := newTestStore(t)
 	inLarge, inSmall := ingest(t, s, large), ingest(t, s, small)
 	o := &origin{files: map[string][]byte{"/f": large, "/small": small}}
-	inBubble(t, ClientOptions{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
+	inBubble(t, Options{}, o, func(int) int { return rate }, func(t *testing.T, c *Client) {
 		done := make(chan time.Duration)
 		go func() { done <- landTimed(t, c, inLarge, large, upstreamURL) }()
 		time.Sleep(time.Second)
@@ -420,7 +420,7 @@ func TestDocumentThatDrips(t *testing.T) {
 	})
 	for _, tt := range []struct{ given, want time.Duration }{{0, 10 * time.Minute}, {time.Minute, time.Minute}} {
 		requests = 0
-		inBubble(t, ClientOptions{DocumentTimeout: tt.given}, h, nil, func(t *testing.T, c *Client) {
+		inBubble(t, Options{DocumentTimeout: tt.given}, h, nil, func(t *testing.T, c *Client) {
 			start := time.Now()
 			_, err := c.Document(t.Context(), upstreamURL, Validators{}, 1_000_000)
 			want := fmt.Sprintf("cannot fetch http://upstream/f: the document did not arrive within %v", tt.want)
@@ -445,7 +445,7 @@ func TestUnwantedBodyThatDrips(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 	})
-	inBubble(t, ClientOptions{}, h, nil, func(t *testing.T, c *Client) {
+	inBubble(t, Options{}, h, nil, func(t *testing.T, c *Client) {
 		start := time.Now()
 		_, err := c.Document(t.Context(), upstreamURL, Validators{}, 100)
 		if d := time.Since(start); !errors.Is(err, ErrNotFound) || d > time.Second {

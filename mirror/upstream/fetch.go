@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -25,9 +25,6 @@ type FetchOptions struct {
 	// else than what is wanted.
 	Corrupt func(err error)
 }
-
-// ErrOffline: upstream must not be asked.
-var ErrOffline = errors.New("offline: upstream is not asked")
 
 // Fetch brings what in lacks of a file of size bytes, and commits it. Sources
 // are URLs of the same content, tried in order; a large file comes in ranges
@@ -104,7 +101,7 @@ func (f *fetching) from(ctx context.Context, rawURL string) (cache.Blob, error) 
 		f.mixed = f.mixed || t.answers > 0
 		return blob, f.blame(t, 1, err)
 	}
-	f.c.opts.Log.Warn("what was fetched is in doubt, fetching it whole", "url", display(u), "reason", err)
+	f.c.opts.Log.Warn("what was fetched is in doubt, fetching it whole", "url", Display(u), "reason", err)
 	t = &transfer{c: f.c, source: u, in: f.in, size: f.size, landed: f.land, wanted: f.next, whole: true}
 	blob, err = f.try(ctx, t)
 	return blob, f.blame(t, 2, err)
@@ -138,7 +135,7 @@ func (f *fetching) blame(t *transfer, attempts int, err error) error {
 	if mismatch, ok := errors.AsType[*cache.MismatchError](err); ok {
 		err = mismatch
 	}
-	blamed := &FetchError{URL: display(t.source), Attempts: attempts, Err: err}
+	blamed := &FetchError{URL: Display(t.source), Attempts: attempts, Err: err}
 	if f.corrupt != nil && errors.Is(err, cache.ErrCorrupt) {
 		f.corrupt(blamed)
 	}

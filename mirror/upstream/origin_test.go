@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"bytes"
@@ -162,8 +162,8 @@ func random(seed uint64, n int) []byte {
 
 // quick are options for tests of loopback: waits of a millisecond, and no
 // connection to anywhere else.
-func quick() *ClientOptions {
-	return &ClientOptions{
+func quick() *Options {
+	return &Options{
 		StallTimeout: 10 * time.Second,
 		Backoff:      Backoff{Base: time.Millisecond, Max: 2 * time.Millisecond, MaxRetryAfter: 10 * time.Millisecond},
 		Transport:    &http.Transport{DialContext: dialLoopback},
@@ -178,7 +178,7 @@ func dialLoopback(ctx context.Context, network, addr string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
-func newTestClient(t *testing.T, o *ClientOptions) *Client {
+func newTestClient(t *testing.T, o *Options) *Client {
 	c := NewClient(o)
 	t.Cleanup(c.Close)
 	return c

@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -76,7 +76,7 @@ func (e *StatusError) Is(target error) bool {
 func statusError(a *answer) error {
 	after, _ := parseRetryAfter(a.Header.Get("Retry-After"), time.Now())
 	a.body.drain()
-	return &StatusError{URL: display(a.url), Code: a.StatusCode, RetryAfter: after}
+	return &StatusError{URL: Display(a.url), Code: a.StatusCode, RetryAfter: after}
 }
 
 // A FetchError says that an upstream does not deliver something. It is
@@ -146,15 +146,15 @@ func worthRetry(err error) bool {
 // that ends first.
 func (c *Client) retry(ctx context.Context, u *url.URL, failures int, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("cannot fetch %s: %w", display(u), context.Cause(ctx))
+		return fmt.Errorf("cannot fetch %s: %w", Display(u), context.Cause(ctx))
 	}
 	if failures >= c.opts.Attempts || !worthRetry(err) {
-		return &FetchError{URL: display(u), Attempts: failures, Err: err}
+		return &FetchError{URL: Display(u), Attempts: failures, Err: err}
 	}
-	wait := c.opts.Backoff.after(failures, err)
-	c.opts.Log.Info("upstream fails, trying again", "url", display(u), "reason", err, "failures", failures, "wait", wait.String())
-	if err := sleep(ctx, wait); err != nil {
-		return fmt.Errorf("cannot fetch %s: %w", display(u), err)
+	pause := c.opts.Backoff.after(failures, err)
+	c.opts.Log.Info("upstream fails, trying again", "url", Display(u), "reason", err, "failures", failures, "wait", pause.String())
+	if err := wait(ctx, nil, pause); err != nil {
+		return fmt.Errorf("cannot fetch %s: %w", Display(u), err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"bytes"
@@ -116,7 +116,7 @@ func TestRequestHeader(t *testing.T) {
 	mux.Handle("/near", redirect("/here"))
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
-	c := newTestClient(t, &ClientOptions{UserAgent: "oxbow/1.2", Transport: quick().Transport})
+	c := newTestClient(t, &Options{UserAgent: "oxbow/1.2", Transport: quick().Transport})
 	for _, path := range []string{"/here", "/near", "/there"} {
 		if _, err := c.Document(t.Context(), "http://ann:s3cret@"+host(srv.URL)+path+"?token=t0p", Validators{}, 100); err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -33,7 +33,7 @@ func TestLimit(t *testing.T) {
 		{1_000_000, 3_000_000, 20, time.Minute},
 		{0, 3_000_000, 20, 0},
 	} {
-		inBubble(t, ClientOptions{Connections: 3}, sized, nil, func(t *testing.T, c *Client) {
+		inBubble(t, Options{Connections: 3}, sized, nil, func(t *testing.T, c *Client) {
 			limited := c.Limited(tt.limit)
 			start := time.Now()
 			var all sync.WaitGroup
@@ -64,7 +64,7 @@ func TestLimitedApart(t *testing.T) {
 			<-r.Context().Done()
 		}
 	})
-	inBubble(t, ClientOptions{Connections: 2}, h, nil, func(t *testing.T, c *Client) {
+	inBubble(t, Options{Connections: 2}, h, nil, func(t *testing.T, c *Client) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		trickles := c.Limited(0)
@@ -84,7 +84,7 @@ func TestLimitedApart(t *testing.T) {
 // No time-out of upstream runs while we wait for our own limit: a document may take
 // longer than it would be given, and bytes may come slower than a stall.
 func TestLimitIsNoFault(t *testing.T) {
-	o := ClientOptions{DocumentTimeout: 2 * time.Second, StallTimeout: 500 * time.Millisecond, Attempts: 1}
+	o := Options{DocumentTimeout: 2 * time.Second, StallTimeout: 500 * time.Millisecond, Attempts: 1}
 	inBubble(t, o, sized, nil, func(t *testing.T, c *Client) {
 		start := time.Now()
 		if _, err := c.Limited(1).Document(t.Context(), "http://upstream/10", Validators{}, 100); err != nil || time.Since(start) < 8*time.Second {
@@ -104,7 +104,7 @@ func TestLimitedDocumentThatDrips(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 	})
-	inBubble(t, ClientOptions{DocumentTimeout: time.Minute}, h, nil, func(t *testing.T, c *Client) {
+	inBubble(t, Options{DocumentTimeout: time.Minute}, h, nil, func(t *testing.T, c *Client) {
 		start := time.Now()
 		_, err := c.Limited(1).Document(t.Context(), upstreamURL, Validators{}, 1_000_000)
 		// Some 12 waits of a second for the limit, in a minute of 10 s each.
@@ -121,7 +121,7 @@ func TestLimitEnds(t *testing.T) {
 		stop := errors.New("stop")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		from, to := io.Pipe()
-		b := newBody(ctx, cancel, from, time.Hour, newLimit(100))
+		b := newBody(ctx, cancel, from, time.Hour, NewLimit(100))
 		go to.Write(make([]byte, 1000))
 		time.AfterFunc(250*time.Millisecond, func() { cancel(stop) })
 		start := time.Now()

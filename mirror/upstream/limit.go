@@ -1,4 +1,4 @@
-package mirror
+package upstream
 
 import (
 	"context"
@@ -11,18 +11,26 @@ import (
 // many bytes a second from upstream, documents and files together; 0 is no limit.
 // Its connections are counted apart: those of a stream that is limited, or of an
 // upstream that trickles, are held for hours, and no other stream must wait for them.
-func (c *Client) Limited(bytesPerSecond int64) *Client { return c.within(newLimit(bytesPerSecond)) }
+func (c *Client) Limited(bytesPerSecond int64) *Client { return c.Within(NewLimit(bytesPerSecond)) }
 
-// within is Limited with a limit that others may share; nil is none.
-func (c *Client) within(l *rate.Limiter) *Client {
+// Within is Limited with a limit that others may share; nil is none.
+func (c *Client) Within(l *rate.Limiter) *Client {
 	limited := newClient(c.opts, c.transport)
 	limited.limit = l
 	return limited
 }
 
-// newLimit returns a limit that lets a tenth of a second pass at once: so reads stay
+// Trying returns a client that makes this many attempts, or as many as c if that makes fewer. Its limit is that of c, and its
+// connections are counted apart.
+func (c *Client) Trying(attempts int) *Client {
+	hasty := c.Within(c.limit)
+	hasty.opts.Attempts = min(c.opts.Attempts, attempts)
+	return hasty
+}
+
+// NewLimit returns  a limit that lets a tenth of a second pass at once: so reads stay
 // large, and what comes too early at the start soon does not count. That of 0 is nil.
-func newLimit(bytesPerSecond int64) *rate.Limiter {
+func NewLimit(bytesPerSecond int64) *rate.Limiter {
 	if bytesPerSecond == 0 {
 		return nil
 	}
@@ -36,13 +44,13 @@ func (b *body) pace(n int) error {
 		return nil
 	}
 	// Wait would refuse at once what a deadline of the context comes before.
-	wait := b.limit.ReserveN(time.Now(), n).Delay()
-	if wait == 0 {
+	delay := b.limit.ReserveN(time.Now(), n).Delay()
+	if delay == 0 {
 		return nil
 	}
 	b.allowed.pause()
 	defer b.allowed.resume()
-	return sleep(b.ctx, wait)
+	return wait(b.ctx, nil, delay)
 }
 
 // An allowance is the time that a request may take. What it waits for our own limit
