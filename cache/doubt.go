@@ -4,7 +4,8 @@ import "fmt"
 
 // Doubt makes blob d unknown, because a reader or a check has found that it is missing, damaged or cannot be read: nobody is given
 // its bytes any more. Snapshots go on to name it. The next ingest of its content reads what is there; it is known again if that is
-// what its name says, and replaced otherwise. A pulled blob, which no snapshot needs, is removed at once.
+// what its name says, and replaced otherwise. A pulled blob, which no snapshot needs, is removed at once. Whoever asks for a damaged
+// file doubts it: that costs a write only once.
 func (s *Store) Doubt(d Digest) error {
 	s.landing.Lock()
 	defer s.landing.Unlock()
@@ -19,7 +20,7 @@ func (s *Store) Doubt(d Digest) error {
 	s.mu.Unlock()
 	var err error
 	if needed {
-		err = s.index.dropBlobs(d)
+		err = s.index.dropBlob(d)
 	} else {
 		err = s.removeLeaving([]*pulled{p})
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -48,6 +50,55 @@ func TestADoubtedBlobIsTakenInAgain(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestASecondDoubtCostsNothing promises that a blob which is doubted already is doubted again without a write to the index, also by
+// the next process, and that one which came again can be doubted.
+func TestASecondDoubtCostsNothing(t *testing.T) {
+	t.Parallel()
+	s := createStore(t)
+	data := content(1, 100)
+	ingest(t, s, data)
+	flush(t, s)
+	publish(t, s, "stable", itemOf("a", data))
+	var writes atomic.Int32
+	s.index.trace = func(step string) error {
+		if step == "write" {
+			writes.Add(1)
+		}
+		return nil
+	}
+	doubt := func(want int32) {
+		t.Helper()
+		overwrite(t, s, blobName(Sum(data)), "damaged")
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				if err := s.Doubt(Sum(data)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := writes.Swap(0); n != want {
+			t.Errorf("10 doubts cost %d writes, want %d", n, want)
+		}
+		if s.Has(Sum(data)) {
+			t.Error("it is known still")
+		}
+	}
+	doubt(1)
+	doubt(0)
+	s.believe(Sum(data)) // as a restart does
+	doubt(0)
+	ingest(t, s, data)
+	flush(t, s)
+	wantBlob(t, s, data)
+	writes.Store(0)
+	doubt(1)
+	ingest(t, s, data)
+	flush(t, s)
+	s.index.trace = nil
 }
 
 // TestADoubtedBlobIsNotEvicted promises that a blob which a snapshot needs does not become one that may go because it comes again

@@ -66,6 +66,16 @@ func (x *index) putBlobs(blobs map[Digest]blobFacts) error {
 	return x.putPulled(blobs, nil)
 }
 
+// dropBlob makes a blob unknown, durably. It costs a write only if the blob was known.
+func (x *index) dropBlob(d Digest) error {
+	x.changing.RLock()
+	defer x.changing.RUnlock()
+	if _, err := x.blob(d); errors.Is(err, ErrMiss) {
+		return nil
+	}
+	return x.write(func(b *batch) error { return b.delete(blobKey(d)) })
+}
+
 // dropBlobs makes blobs unknown, durably.
 func (x *index) dropBlobs(blobs ...Digest) error { return x.leave(nil, blobs...) }
 

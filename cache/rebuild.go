@@ -43,6 +43,7 @@ func (s *Store) Rebuild(ctx context.Context) error {
 		return err
 	}
 	defer s.index.endTurn()
+	defer s.step(stepRebuild)()
 	var damaged []Digest
 	prove := func(d Digest) (facts blobFacts, sound bool, err error) {
 		facts, err = s.prove(ctx, d)

@@ -14,6 +14,7 @@ const (
 	stepSwitch   = "switch"   // a snapshot is made current
 	stepSweep    = "sweep"    // snapshots, blobs and partial downloads are removed
 	stepEvict    = "evict"    // pulled blobs are removed
+	stepRebuild  = "rebuild"  // the index is made anew from the files
 )
 
 // Step tells log, at level debug, that something begins which changes a store, and done that it has ended. So the last lines of a

@@ -180,11 +180,10 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 		}
 		data, err := readEntry(m.store.Files(), e)
 		var v *custodyVolume
-		switch {
-		case err == nil:
+		if err == nil {
 			v, err = openCustody(data, maxCustodyText, ownKeys, time.Time{})
-		case errors.Is(err, cache.ErrCorrupt) || errors.Is(err, cache.ErrMiss):
-			err = errors.Join(err, m.doubt([]cache.Digest{e.Digest})) // so that it can be fetched again
+		} else {
+			err = errors.Join(err, m.doubt([]unread{{e, err}}))
 		}
 		if err != nil {
 			m.log.Warn("a custody volume is left out of what is published next", "stream", stream, "snapshot", snap.ID, "path", e.Path, "reason", err)

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"oxbow/cache"
 	"oxbow/streams"
 )
 
@@ -104,4 +106,61 @@ func (m *Mirror) changeHold(name, filters string, change func(st *state, hold st
 		return fmt.Errorf("stream %s: %w", name, err)
 	}
 	return writeState(m.store, st)
+}
+
+// heldIn returns the versions of a list that a hold matches.
+func heldIn(l *streams.Products, hold streams.Selection) (held []versionID) {
+	without := l.Choose(streams.Choice{Hold: streams.Selections{hold}})
+	for _, prod := range l.Products {
+		for _, v := range prod.Versions {
+			if len(v.Items) > 0 && without.Version(prod.Name, v.Name) == nil {
+				held = append(held, versionID{l.ContentID, prod.Name, v.Name})
+			}
+		}
+	}
+	return held
+}
+
+// IdleHolds returns a warning for each hold that matches no version which the current snapshot of a stream has, or which upstream
+// listed when that was published: a slip of the pen, unless such a version is still to come. Of a stream without a snapshot nothing
+// is known, and nothing is warned of. It needs no lock.
+func IdleHolds(f *cache.Files, stream string, holds []string) (warnings []string, err error) {
+	if len(holds) == 0 {
+		return nil, nil
+	}
+	snap, err := f.Current(stream)
+	if errors.Is(err, cache.ErrNoSnapshot) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	man, err := f.Manifest(stream, snap.ID)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := parseSelections(holds)
+	if err != nil {
+		return nil, err
+	}
+	idle := slices.Clone(parsed)
+	for _, e := range man.Entries {
+		if len(idle) == 0 {
+			return nil, nil
+		}
+		if e.Kind != cache.KindSite && e.Kind != cache.KindUpstream && e.Kind != cache.KindEvidence || strings.HasSuffix(e.Path, ".gpg") {
+			continue
+		}
+		l, err := readList(f, e)
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			idle = slices.DeleteFunc(idle, func(sel streams.Selection) bool { return len(heldIn(l, sel)) > 0 })
+		}
+	}
+	for _, sel := range idle {
+		warnings = append(warnings, fmt.Sprintf("the hold %q matches no version that is published, nor one that upstream listed then: it counts once there is one", sel))
+	}
+	return warnings, nil
 }

@@ -89,6 +89,37 @@ func TestHoldBack(t *testing.T) {
 	}
 }
 
+// A hold is idle that matches no version of what is published or of what upstream listed then: not one of what the selection left
+// out, nor of what upstream has no more. Before the first sync nothing is told.
+func TestIdleHolds(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	s := newSite(t, tree)
+	s.redefine(func(st *mirror.Stream) { st.Select = []string{"release=noble", "os~centos"} })
+	idle := func(holds ...string) (warnings []string) {
+		t.Helper()
+		warnings, err := mirror.IdleHolds(s.store.Files(), stable, holds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return warnings
+	}
+	if got := idle("release=warty"); got != nil {
+		t.Errorf("before the first sync: %q", got)
+	}
+	s.mustSync()
+	tree.Drop("com.ubuntu.maas.stable:centos-bases:8:amd64")
+	s.upstream.Publish(tree)
+	s.mustSyncPlain()
+	got := idle("release=noble", "release=warty", "release=jammy", "product_name~centos-bases:8", "release=noble version_name=2025071x")
+	want := []string{
+		`the hold "release=warty" matches no version that is published, nor one that upstream listed then: it counts once there is one`,
+		`the hold "release=noble version_name=2025071x" matches no version that is published, nor one that upstream listed then: it counts once there is one`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // A hold that matches nothing, and one that leaves nothing of a product, are warned of. Where all of upstream's is advertised
 // nothing can be held back.
 func TestHoldWarns(t *testing.T) {

@@ -141,10 +141,10 @@ func shownTrust(man *cache.Manifest, s Stream, signers []byte) (trust, error) {
 	return trust{keyring: ring}, err
 }
 
-// unread are documents of a store whose files are still to come: these are taken for what metadata says.
-type unread struct{ documents }
+// withoutFiles are documents of a store whose files are still to come: these are taken for what metadata says.
+type withoutFiles struct{ documents }
 
-func (unread) Prove(cache.Digest, cache.Want) error { return nil }
+func (withoutFiles) Prove(cache.Digest, cache.Want) error { return nil }
 
 // cameEarlier reports whether files of a bundle came by an import before, and were kept for the rest.
 func (im *importing) cameEarlier(in *incoming) bool {

@@ -201,7 +201,7 @@ func (im *importing) prove(ctx context.Context, in *incoming) error {
 		if im.keeps(s.Stream, s.ID) {
 			continue
 		}
-		if err := im.check(ctx, in, s, unread{im.m.store.Files()}); err != nil {
+		if err := im.check(ctx, in, s, withoutFiles{im.m.store.Files()}); err != nil {
 			return fmt.Errorf("stream %s: %w", s.Stream, err)
 		}
 	}

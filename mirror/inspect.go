@@ -295,7 +295,7 @@ func (in *inspecting) shown(ctx context.Context, s bundle.Snapshot, man *cache.M
 	if err != nil {
 		return fmt.Errorf("%s: %w", bundle.SiteKeysPath(s.Stream), err)
 	}
-	faults, err := shownFaults(ctx, unread{in}, man, t, time.Now())
+	faults, err := shownFaults(ctx, withoutFiles{in}, man, t, time.Now())
 	for _, f := range faults {
 		in.fault("stream %s: %s", s.Stream, f)
 	}

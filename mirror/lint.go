@@ -184,28 +184,32 @@ func documentsIn(f documents, man *cache.Manifest) Documents {
 var ErrRefused = fmt.Errorf("%w: refused before publishing", ErrVerification)
 
 // gate lets a snapshot pass that its clients take, by the rules of profile: one bad
-// product makes MAAS refuse a whole source. What is published by another index than the
-// usual one is for clients that nobody knows.
+// product makes MAAS refuse a whole source.
 func (m *Mirror) gate(ctx context.Context, man *cache.Manifest, profile streams.Profile) error {
-	v, err := Lint(ctx, documentsIn(m.store.Files(), man), profile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	refusing, fatal, err := m.refused(ctx, man, profile)
+	if err != nil || len(refusing) == 0 {
 		return err
 	}
-	refusing := v.RefusedBy()
-	if len(refusing) == 0 {
-		return nil
+	return fmt.Errorf("%w: by the rules of %v, for %d reasons, the first: %s: %v; `oxbow lint` of its upstream says all, and `maas:` in the stream's configuration whose rules count",
+		ErrRefused, refusing, len(fatal), fatal[0].Index, fatal[0].Finding)
+}
+
+// refused returns the profiles whose clients refuse all of a snapshot, and why. What is
+// published by another index than the usual one is for clients that nobody knows.
+func (m *Mirror) refused(ctx context.Context, man *cache.Manifest, profile streams.Profile) (by []streams.Profile, fatal []Finding, err error) {
+	v, err := Lint(ctx, documentsIn(m.store.Files(), man), profile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
 	}
-	var fatal []Finding
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, f := range v.Findings {
 		if f.Fatal {
 			fatal = append(fatal, f)
 		}
 	}
-	return fmt.Errorf("%w: by the rules of %v, for %d reasons, the first: %s: %v; `oxbow lint` of its upstream says all, and `maas:` in the stream's configuration whose rules count",
-		ErrRefused, refusing, len(fatal), fatal[0].Index, fatal[0].Finding)
+	return v.RefusedBy(), fatal, nil
 }
 
 // UpstreamDocuments reads the tree at a URL.

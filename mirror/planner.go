@@ -100,13 +100,8 @@ func (p *planner) holdBack() (warnings []string) {
 	for _, sel := range p.hold {
 		idle := true
 		for _, li := range p.c.lists {
-			without := li.products.Choose(streams.Choice{Hold: streams.Selections{sel}})
-			for _, prod := range li.products.Products {
-				for _, v := range prod.Versions {
-					if len(v.Items) > 0 && without.Version(prod.Name, v.Name) == nil {
-						p.heldBack[versionID{li.products.ContentID, prod.Name, v.Name}], idle = true, false
-					}
-				}
+			for _, id := range heldIn(li.products, sel) {
+				p.heldBack[id], idle = true, false
 			}
 		}
 		if idle {
@@ -236,18 +231,24 @@ func (p *planner) leaveOut(id versionID, reason string) {
 	}
 }
 
-func (p *planner) maas() bool {
-	return p.s.Kind == KindMAAS || p.s.Kind == "" && p.c.index.MAAS()
+func (p *planner) maas() bool { return p.s.maas(p.c.index) }
+
+func (p *planner) profile() streams.Profile { return p.s.profile(p.c.index) }
+
+// maas reports whether what the index leads to is for MAAS.
+func (s Stream) maas(x *streams.Index) bool {
+	return s.Kind == KindMAAS || s.Kind == "" && x.MAAS()
 }
 
-func (p *planner) profile() streams.Profile {
+// profile says whose rules the metadata that the index leads to has to meet.
+func (s Stream) profile(x *streams.Index) streams.Profile {
 	switch {
-	case !p.maas():
+	case !s.maas(x):
 		return streams.Plain
-	case p.s.Profile == "":
+	case s.Profile == "":
 		return streams.All
 	}
-	return p.s.Profile
+	return s.Profile
 }
 
 // choose returns what is wanted of one of upstream's lists.

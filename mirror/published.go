@@ -19,8 +19,15 @@ type published struct {
 	documents map[string][]byte // site documents by path; none where upstream's are shown
 	index     *streams.Index
 	lists     []*streams.Products
-	evidence  []list         // upstream's lists that vouch for it, without entries
-	unread    []cache.Digest // documents that are lost or damaged
+	evidence  []list   // upstream's lists that vouch for it, without entries
+	unread    []unread // documents of either
+	restored  []string // warnings of what restore had to make anew
+}
+
+// An unread is a document that cannot be read.
+type unread struct {
+	cache.Entry
+	err error
 }
 
 // published reads the current snapshot of a stream. Metadata that is lost or
@@ -53,24 +60,17 @@ func (m *Mirror) published(name string) (*published, error) {
 	return p, nil
 }
 
-// doubt sets documents aside that are not what they should be, so that they are made or fetched anew.
-func (m *Mirror) doubt(documents []cache.Digest) error {
+// doubt sets documents aside that are lost or damaged, so that they are made or fetched anew.
+func (m *Mirror) doubt(documents []unread) error {
 	for _, d := range documents {
-		if err := m.store.Doubt(d); err != nil {
+		if !errors.Is(d.err, cache.ErrCorrupt) && !errors.Is(d.err, cache.ErrMiss) {
+			continue
+		}
+		if err := m.store.Doubt(d.Digest); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// snapshot reads a kept snapshot whole.
-func (m *Mirror) snapshot(name string, id cache.Digest) (*published, error) {
-	man, err := m.store.Manifest(name, id)
-	if err != nil {
-		return nil, err
-	}
-	p := &published{id: id, manifest: man, documents: map[string][]byte{}}
-	return p, p.read(m.store.Files())
 }
 
 // read opens the documents of the snapshot. The error is about those that cannot be read; the others are there all the same.
@@ -82,11 +82,11 @@ func (p *published) read(f *cache.Files) error {
 		}
 		data, err := readEntry(f, e)
 		switch {
-		case errors.Is(err, cache.ErrCorrupt) || errors.Is(err, cache.ErrMiss):
-			p.unread = append(p.unread, e.Digest)
-		case err == nil && e.Kind == cache.KindSite:
+		case err != nil:
+			p.unread = append(p.unread, unread{e, err})
+		case e.Kind == cache.KindSite:
 			p.documents[e.Path] = data
-		case err == nil:
+		default:
 			if err = p.addEvidence(e, data); err != nil {
 				err = fmt.Errorf("cannot read %s: %w", e.Path, err)
 			}

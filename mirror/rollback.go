@@ -21,14 +21,16 @@ var ErrShown = errors.New("what is published already")
 
 // RolledBack says what a rollback did.
 type RolledBack struct {
-	Stream   string   `json:"stream"`
-	Snapshot string   `json:"snapshot"` // the new one, which is current
-	From     string   `json:"from"`     // the one that it took the place of
-	To       string   `json:"to"`       // the one whose content it has
-	Products int      `json:"products"`
-	Versions int      `json:"versions"`
-	Items    int      `json:"items"`
-	Known    int      `json:"known"` // further files, which may be pulled through
+	Stream   string `json:"stream"`
+	Snapshot string `json:"snapshot"` // the new one, which is current
+	From     string `json:"from"`     // the one that it took the place of
+	To       string `json:"to"`       // the one whose content it has
+	Products int    `json:"products"`
+	Versions int    `json:"versions"`
+	Items    int    `json:"items"`
+	Known    int    `json:"known"` // further files, which may be pulled through
+
+	// Warnings are of documents that had to be made out, and of rules that what is published breaks.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -36,6 +38,8 @@ type RolledBack struct {
 // current: so another rollback goes further back. Snapshots that differ in upstream's documents only count as one there.
 //
 // What is published is a new snapshot that follows the current one, with a date of its own: mirrors of this one take it as progress.
+// The rules that MAAS demands today do not hold it back, since clients took it once: what breaks them is warned of. Documents of
+// the site's own that are lost or damaged are made from their other forms, or from upstream's documents where these tell enough.
 // No file is copied or fetched. The stream is held from before the switch on, so that no sync undoes it, whatever happens; one
 // that is under way is interrupted. [Mirror.Resume] ends that. After a crash before the switch, [New] takes the hold back.
 func (m *Mirror) Rollback(ctx context.Context, name string, to cache.Digest) (*RolledBack, error) {
@@ -81,7 +85,7 @@ func (m *Mirror) rollbackTarget(name string, to cache.Digest) (*published, error
 	if !slices.ContainsFunc(kept, func(s cache.Snapshot) bool { return s.ID == to }) {
 		return nil, fmt.Errorf("%w: %v", cache.ErrNoSnapshot, to)
 	}
-	target, err := m.snapshot(name, to)
+	target, err := m.targetAt(name, to)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +94,27 @@ func (m *Mirror) rollbackTarget(name string, to cache.Digest) (*published, error
 		return nil, fmt.Errorf("the content of snapshot %.12s is %w", to, ErrShown)
 	}
 	return target, nil // also in place of a current one that is damaged
+}
+
+// targetAt reads a kept snapshot. What it cannot be published anew without is there.
+func (m *Mirror) targetAt(name string, id cache.Digest) (*published, error) {
+	man, err := m.store.Manifest(name, id)
+	if err != nil {
+		return nil, err
+	}
+	st, err := readState(m.store.Files(), name)
+	if err != nil {
+		return nil, err
+	}
+	p := &published{id: id, manifest: man, documents: map[string][]byte{}}
+	err = p.read(m.store.Files())
+	if err != nil && !st.comes(m.store.Files()) { // else another site signs what clients read
+		err = p.restore(m.store.Files())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, m.doubt(p.unread)
 }
 
 // content returns the entries of a manifest without those that are made anew at a rollback.
@@ -212,14 +237,24 @@ func (m *Mirror) republish(ctx context.Context, name string, target *published, 
 	was := target.result(name)
 	res := &RolledBack{Stream: name, From: now.id.String(), To: target.id.String(),
 		Products: was.Products, Versions: was.Versions, Items: was.Items, Known: was.Known}
-	if len(target.documents) > 0 && !bundled {
-		docs, findings, err := m.renderAgain(st.Stream, target, now)
+	x := target.index
+	if x == nil { // upstream's own is shown
+		if x, err = upstreamIndex(m.store.Files(), man); err != nil {
+			return nil, err
+		}
+	}
+	profile := st.Stream.profile(x)
+	if shownKind(target.manifest) == cache.KindSite && !bundled {
+		docs, findings, err := m.renderAgain(profile, target, now)
 		if err != nil {
 			return nil, err
 		}
 		for _, f := range findings {
-			res.Warnings = append(res.Warnings, f.String())
+			if !f.Fatal { // else it is told of with those that it makes refuse everything
+				res.Warnings = append(res.Warnings, f.String())
+			}
 		}
+		res.Warnings = append(res.Warnings, target.restored...)
 		r := &run{m: m, lease: lease}
 		for _, d := range docs {
 			if err := r.addDocument(ctx, man, cache.KindSite, string(d.Path), d.Bytes); err != nil {
@@ -227,6 +262,14 @@ func (m *Mirror) republish(ctx context.Context, name string, target *published, 
 			}
 		}
 	}
+	if err := m.store.Flush(ctx); err != nil {
+		return nil, err
+	}
+	warnings, err := m.refusals(ctx, man, profile)
+	if err != nil {
+		return nil, err
+	}
+	res.Warnings = append(res.Warnings, warnings...)
 	id, err := m.store.Publish(ctx, man)
 	if err != nil {
 		snap, failed := m.store.Current(name)
@@ -239,8 +282,22 @@ func (m *Mirror) republish(ctx context.Context, name string, target *published, 
 	return res, err
 }
 
-// renderAgain makes the site's own documents of an older snapshot anew, to follow those of now.
-func (m *Mirror) renderAgain(s Stream, target, now *published) ([]streams.Document, []streams.Finding, error) {
+// refusals warns of the clients that refuse a snapshot which is published all the same, and says why.
+func (m *Mirror) refusals(ctx context.Context, man *cache.Manifest, profile streams.Profile) (warnings []string, err error) {
+	refusing, fatal, err := m.refused(ctx, man, profile)
+	if err != nil || len(refusing) == 0 {
+		return nil, err
+	}
+	warnings = append(warnings, fmt.Sprintf("by the rules of %v, as they are today, clients refuse all of what is published now; `maas:` in the stream's configuration says whose rules count", refusing))
+	for _, f := range fatal {
+		warnings = append(warnings, fmt.Sprintf("refused: %s: %v", f.Index, f.Finding))
+	}
+	return warnings, nil
+}
+
+// renderAgain makes the site's own documents of an older snapshot anew, to follow those of now. The findings are about what it breaks
+// of the rules of profile, and has all the same.
+func (m *Mirror) renderAgain(profile streams.Profile, target, now *published) ([]streams.Document, []streams.Finding, error) {
 	key, err := m.Key()
 	if err != nil {
 		return nil, nil, err
@@ -254,7 +311,6 @@ func (m *Mirror) renderAgain(s Stream, target, now *published) ([]streams.Docume
 		}
 		x.Entries = append(x.Entries, target.entry(e.ContentID, origin))
 	}
-	p := &planner{s: s, c: &catalog{index: &x}}
-	site := streams.Site{Updated: m.updatedAfter(now), Profile: p.profile(), Key: key, Previous: now.document}
+	site := streams.Site{Updated: m.updatedAfter(now), Profile: profile, Lenient: true, Key: key, Previous: now.document}
 	return site.Render(&x, target.lists)
 }

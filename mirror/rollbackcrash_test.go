@@ -42,7 +42,7 @@ func TestRollbackCrashed(t *testing.T) {
 					t.Errorf("cp: %v: %s", err, out)
 				}
 			}
-			s.logTo(beforeStep{test.begins, copyStore})
+			s.logTo(beforeStep(test.begins, copyStore))
 			rolled := s.rollback(ids[0])
 			if test.begins == "" {
 				copyStore()
@@ -80,20 +80,24 @@ func (s *site) logTo(h slog.Handler) {
 	s.m = newMirror(s.t, s.store)
 }
 
-// beforeStep is a log that does something before a step of the store.
-type beforeStep struct {
-	step string
-	do   func()
+// atStep is a log that does something at the beginning or end of a step of the store.
+type atStep struct {
+	message string
+	step    string
+	do      func()
 }
 
-func (b beforeStep) Enabled(context.Context, slog.Level) bool { return true }
-func (b beforeStep) WithAttrs([]slog.Attr) slog.Handler       { return b }
-func (b beforeStep) WithGroup(string) slog.Handler            { return b }
+func beforeStep(step string, do func()) atStep { return atStep{"step begins", step, do} }
+func afterStep(step string, do func()) atStep  { return atStep{"step ends", step, do} }
 
-func (b beforeStep) Handle(_ context.Context, r slog.Record) error {
+func (s atStep) Enabled(context.Context, slog.Level) bool { return true }
+func (s atStep) WithAttrs([]slog.Attr) slog.Handler       { return s }
+func (s atStep) WithGroup(string) slog.Handler            { return s }
+
+func (s atStep) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool {
-		if r.Message == "step begins" && a.Key == "step" && a.Value.String() == b.step {
-			b.do()
+		if r.Message == s.message && a.Key == "step" && a.Value.String() == s.step {
+			s.do()
 		}
 		return true
 	})

@@ -285,7 +285,8 @@ type run struct {
 
 // bring brings the stream to what c says, or, when upstream moves on meanwhile,
 // to what it says then. Every round leaves more out or follows upstream, which is
-// done maxMoves times: so it ends.
+// done maxMoves times, or finds once that the store has lost what the plan counted on:
+// so it ends.
 func (r *run) bring(ctx context.Context, c *catalog) (*Result, error) {
 	p, err := r.m.planner(r.reader.s, c, r.lease)
 	if err != nil {
@@ -301,7 +302,7 @@ func (r *run) bring(ctx context.Context, c *catalog) (*Result, error) {
 			return nil, err
 		}
 	}
-	for moves := 0; ; {
+	for moves, lost := 0, false; ; {
 		plan := p.plan()
 		if err := p.empty(plan); err != nil {
 			return nil, err
@@ -312,6 +313,10 @@ func (r *run) bring(ctx context.Context, c *catalog) (*Result, error) {
 		}
 		if len(failed) == 0 {
 			res, err := r.publish(ctx, p, plan)
+			if !lost && r.lost(res, err) {
+				lost = true
+				continue
+			}
 			if res != nil {
 				res.Changed = res.Changed || first.Changed
 			}
@@ -342,11 +347,26 @@ func (r *run) show(ctx context.Context, c *catalog) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := p.plan()
-	if err := p.empty(plan); err != nil {
-		return nil, err
+	for lost := false; ; lost = true {
+		plan := p.plan()
+		if err := p.empty(plan); err != nil {
+			return nil, err
+		}
+		res, err := r.publish(ctx, p, plan)
+		if lost || !r.lost(res, err) {
+			return res, err
+		}
 	}
-	return r.publish(ctx, p, plan)
+}
+
+// lost reports whether a publication failed since a blob was doubted meanwhile that its plan
+// counted on: another plan has it fetched.
+func (r *run) lost(res *Result, err error) bool {
+	if res != nil || !errors.Is(err, cache.ErrMiss) {
+		return false
+	}
+	r.m.log.Warn("what the store had turned out to be lost or damaged meanwhile: planning again", "stream", r.reader.s.Name, "reason", err)
+	return true
 }
 
 // moved returns upstream's metadata if it is no longer what c says.

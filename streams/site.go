@@ -23,6 +23,9 @@ type Site struct {
 	// Profile says whose rules the published metadata meets.
 	Profile Profile
 
+	// Lenient publishes also what breaks rules of the profile: the findings only tell of it.
+	Lenient bool
+
 	// Previous returns the document that the site last published at a path,
 	// nil if there is none. If nil, nothing was published before.
 	Previous func(Path) []byte
@@ -32,7 +35,7 @@ type Site struct {
 }
 
 // Render returns the documents that publish the lists, sorted by path, and why
-// parts of them are left out ([Products.Conform]).
+// parts of them are left out ([Products.Conform]), unless the site is lenient.
 //
 // Each list is published as streams/v1/<edition>/<content id> in three forms:
 // .json, clearsigned .sjson, and .json.gpg, a detached signature. The edition is
@@ -58,6 +61,9 @@ func (s Site) Render(x *Index, lists []*Products) ([]Document, []Finding, error)
 	for _, l := range lists {
 		conformed, problems := l.Conform(s.Profile)
 		found = append(found, problems...)
+		if s.Lenient && len(problems) > 0 {
+			conformed = l.writtenOut(s.Profile)
+		}
 		if conformed == nil {
 			continue
 		}

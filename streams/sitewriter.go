@@ -113,13 +113,23 @@ func (w *siteWriter) free(name string) bool {
 // is such a site as this one, its paths change with the content, and the plain
 // name is the one beside them.
 func plainName(e *Entry) string {
+	if id, ok := EditionOf(e.Path); ok && id == e.ContentID {
+		return documentDir + id
+	}
 	name, _ := strings.CutSuffix(string(e.Path), textEnding)
 	name, _ = strings.CutSuffix(name, signedEnding)
-	dir, ok := strings.CutSuffix(name, "/"+e.ContentID)
-	if edition := strings.TrimPrefix(dir, documentDir); ok && len(edition) == editionLen && strings.Trim(edition, hexDigits) == "" {
-		return documentDir + e.ContentID
-	}
 	return name
+}
+
+// EditionOf returns the content id of the list of which a site publishes an edition at p.
+func EditionOf(p Path) (contentID string, ok bool) {
+	name := string(p)
+	for _, ending := range []string{detachedEnding, signedEnding, textEnding} {
+		name = strings.TrimSuffix(name, ending)
+	}
+	rest, there := strings.CutPrefix(name, documentDir)
+	edition, contentID, ok := strings.Cut(rest, "/")
+	return contentID, there && ok && len(edition) == editionLen && strings.Trim(edition, hexDigits) == ""
 }
 
 // dated returns the list with its date, and its text: if that is the previous

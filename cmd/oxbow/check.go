@@ -22,7 +22,7 @@ func storeCheckCommand() *cli.Command {
 			&cli.BoolFlag{Name: "deep", Usage: "prove every file by its SHA-256, not by the fingerprint taken when it came"},
 			&cli.StringFlag{Name: "sample", Usage: "read `P%` of the files only, other ones each time; all are looked for"},
 			&cli.BoolFlag{Name: "repair", Usage: "fetch what is damaged or missing again, and make the index anew if it is wrong"},
-			&cli.StringFlag{Name: "from", Usage: "with --repair, look for what upstream does not have in the files below `DIR`, whatever their names"},
+			&cli.StringFlag{Name: "from", Usage: "with --repair, look for what upstream does not have in the files below `DIR`, whatever their names, and in volumes of bundles there (*.tar)"},
 			jsonFlag(), detachFlag(),
 		},
 		Action: storeCheck,
@@ -187,7 +187,7 @@ func (v *checkView) verdict() error {
 	}
 	err := fmt.Errorf("the store has %s", counted(v.left(), "fault"))
 	if v.Repair != nil && len(v.Repair.Left) > 0 {
-		return &hinted{err, "`oxbow store check --repair --from DIR` takes what is left from a copy of the images, and `oxbow bundle import` from the bundle that brought it"}
+		return &hinted{err, "`oxbow store check --repair --from DIR` takes what is left from a copy of the images, or from a disk with the volumes of a bundle that had it"}
 	}
 	return err
 }

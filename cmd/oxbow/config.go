@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"oxbow/cache"
 	"oxbow/cmd/oxbow/internal/site"
 )
 
@@ -85,6 +86,9 @@ func configCheck(c *cli.Context) error {
 		return usagef(c, "unexpected argument %q", c.Args().Get(1))
 	}
 	s, err := load(c)
+	if err == nil {
+		s.Warnings = append(s.Warnings, siteIdleHolds(c, s)...)
+	}
 	if c.Bool("json") {
 		return errors.Join(printJSON(c.App.Writer, checkedSite(s, err)), err)
 	}
@@ -96,6 +100,25 @@ func configCheck(c *cli.Context) error {
 		return printLine(c.App.Writer, "%s: there is none, and none is needed", site.DefaultFile)
 	}
 	return printLine(c.App.Writer, "%s: ok, %s", s.File, counted(len(s.Streams), "stream"))
+}
+
+// siteIdleHolds warns of holds of the configuration that match nothing, as far as there is a store to look at.
+func siteIdleHolds(c *cli.Context, s *site.Site) (warnings []string) {
+	dir := storeOf(s)
+	if c.IsSet("store") {
+		dir = c.String("store")
+	}
+	files, err := cache.OpenFiles(dir)
+	if err != nil {
+		return nil // there is none, or it is somebody else's
+	}
+	defer files.Close()
+	for _, stream := range s.Streams {
+		for _, warning := range idleHolds(files, stream.Name, stream.Hold) {
+			warnings = append(warnings, fmt.Sprintf("stream %s: %s", stream.Name, warning))
+		}
+	}
+	return warnings
 }
 
 // checkedSite returns what reading a configuration came to.

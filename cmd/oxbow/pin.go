@@ -22,7 +22,8 @@ func snapshotPinCommand() *cli.Command {
 func snapshotUnpinCommand() *cli.Command {
 	return &cli.Command{
 		Name: "unpin", Usage: "keep a snapshot only as long as others are", ArgsUsage: "ID",
-		Action: snapshotUnpin,
+		Description: "An ID is as much of one as tells it from those of other pinned snapshots.",
+		Action:      snapshotUnpin,
 	}
 }
 
@@ -30,12 +31,18 @@ func snapshotPin(c *cli.Context) error {
 	if c.NArg() < 1 {
 		return usagef(c, "want the id of one snapshot, and perhaps why it is to be kept; `oxbow snapshot list` prints those that there are")
 	}
+	if c.Args().First() == "" { // from a variable that is not set: a certain snapshot is meant
+		return usagef(c, "the id of the snapshot is empty")
+	}
 	return perform(c, &pinWork{ID: c.Args().First(), Reason: strings.Join(c.Args().Tail(), " ")}, cache.Open)
 }
 
 func snapshotUnpin(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usagef(c, "want the id of one snapshot; `oxbow snapshot list` prints which are pinned")
+	}
+	if c.Args().First() == "" {
+		return usagef(c, "the id of the snapshot is empty")
 	}
 	return perform(c, &unpinWork{ID: c.Args().First()}, cache.Open)
 }
@@ -70,21 +77,29 @@ func (w *unpinWork) do(ctx context.Context, o *owner, out *screen) error {
 	if err != nil {
 		return err
 	}
+	p, err := findPin(pins, w.ID)
+	if err != nil {
+		return err
+	}
+	if err := o.store.Unpin(ctx, p.Snapshot); err != nil {
+		return err
+	}
+	return printLine(out.stdout, "snapshot %.12s is not pinned any more", p.Snapshot)
+}
+
+// findPin returns the one pin of a snapshot whose id begins with a word.
+func findPin(pins []cache.Pin, word string) (cache.Pin, error) {
 	var found []cache.Pin
 	for _, p := range pins {
-		if strings.HasPrefix(p.Snapshot.String(), w.ID) {
+		if strings.HasPrefix(p.Snapshot.String(), word) {
 			found = append(found, p)
 		}
 	}
-	switch len(found) {
-	case 0:
-		return &hinted{fmt.Errorf("no pinned snapshot has an id that begins with %q", w.ID), "`oxbow snapshot list` prints which are pinned"}
-	case 1:
-	default:
-		return fmt.Errorf("%q begins the ids of %d pinned snapshots, among them %.12s and %.12s: give more digits", w.ID, len(found), found[0].Snapshot, found[1].Snapshot)
+	switch {
+	case word == "" || len(found) == 0:
+		return cache.Pin{}, &hinted{fmt.Errorf("no pinned snapshot has an id that begins with %q", word), "`oxbow snapshot list` prints which are pinned"}
+	case len(found) > 1:
+		return cache.Pin{}, fmt.Errorf("%q begins the ids of %d pinned snapshots, among them %.12s and %.12s: give more digits", word, len(found), found[0].Snapshot, found[1].Snapshot)
 	}
-	if err := o.store.Unpin(ctx, found[0].Snapshot); err != nil {
-		return err
-	}
-	return printLine(out.stdout, "snapshot %.12s is not pinned any more", found[0].Snapshot)
+	return found[0], nil
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -75,58 +76,92 @@ func readPrinted(printed []byte, v any, err error) error {
 	return err
 }
 
-// takeFrom hands over what is found of the blobs that are left. Links to files are followed, and dir may be a link itself; links to
-// directories below it are not, since they may lead around.
+// takeFrom hands over what is found of the blobs that are left, as files and within volumes of bundles. Links to files are followed,
+// and dir may be a link itself; links to directories below it are not, since they may lead around.
 func (v *checkView) takeFrom(c *cli.Context, dir string) error {
-	wanted, sizes := map[content]bool{}, map[int64]bool{}
+	s := &search{ctx: c.Context, stderr: c.App.ErrWriter, wanted: map[cache.Digest]int64{}, sizes: map[int64]bool{},
+		take: func(batch []found) error { return v.take(c, batch) }}
 	for _, l := range v.Repair.Left {
-		wanted[content{l.Digest, l.Size}], sizes[l.Size] = true, true
-	}
-	var batch []found
-	flush := func() error {
-		err := v.take(c, batch)
-		for _, f := range batch {
-			f.file.Close()
-		}
-		batch = nil
-		return err
+		s.wanted[l.Digest], s.sizes[l.Size] = l.Size, true
 	}
 	below := dir + string(filepath.Separator) // what a link leads to, not the link
 	err := filepath.WalkDir(below, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
-			printLine(c.App.ErrWriter, "oxbow: passed over: %v", err)
-			return nil
+			return s.passOver(err)
 		}
-		if len(wanted) == 0 {
+		if len(s.wanted) == 0 {
 			return filepath.SkipAll
 		}
 		if e.IsDir() {
 			return nil
 		}
-		info, err := os.Stat(name)
-		if err != nil || !info.Mode().IsRegular() || !sizes[info.Size()] {
-			return nil
-		}
-		f, err := openContent(c.Context, name)
-		if c.Context.Err() != nil {
-			return context.Cause(c.Context)
-		}
-		if err != nil {
-			printLine(c.App.ErrWriter, "oxbow: passed over: %v", err)
-			return nil
-		}
-		if !wanted[f.content] {
-			return f.file.Close()
-		}
-		delete(wanted, f.content)
-		if batch = append(batch, f); len(batch) < filesAtOnce {
-			return nil
-		}
-		return flush()
+		return s.file(name)
 	})
-	if flushed := flush(); err == nil {
+	if flushed := s.flush(); err == nil {
 		err = flushed
 	}
+	return err
+}
+
+// A search is one for contents that are wanted.
+type search struct {
+	ctx    context.Context // of the command
+	stderr io.Writer
+	wanted map[cache.Digest]int64 // sizes of what was not found yet
+	sizes  map[int64]bool         // of all that was wanted
+	batch  []found
+	take   func([]found) error // hands a batch over
+}
+
+// passOver tells of what cannot be read.
+func (s *search) passOver(err error) error {
+	printLine(s.stderr, "oxbow: passed over: %v", err)
+	return nil
+}
+
+// file looks at a file.
+func (s *search) file(name string) error {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	if strings.HasSuffix(name, volumeSuffix) {
+		if err := s.volume(name); err != nil {
+			return err
+		}
+	}
+	if !s.sizes[info.Size()] {
+		return nil
+	}
+	f, err := openContent(s.ctx, name)
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	if err != nil {
+		return s.passOver(err)
+	}
+	if size, wanted := s.wanted[f.Digest]; !wanted || size != f.Size {
+		return f.file.Close()
+	}
+	return s.add(f)
+}
+
+// add adds a content that is wanted to the batch.
+func (s *search) add(f found) error {
+	delete(s.wanted, f.Digest)
+	if s.batch = append(s.batch, f); len(s.batch) < filesAtOnce {
+		return nil
+	}
+	return s.flush()
+}
+
+// flush hands over the batch.
+func (s *search) flush() error {
+	err := s.take(s.batch)
+	for _, f := range s.batch {
+		f.file.Close()
+	}
+	s.batch = nil
 	return err
 }
 
@@ -134,7 +169,7 @@ func (v *checkView) takeFrom(c *cli.Context, dir string) error {
 type found struct {
 	content
 	name string
-	file *os.File // at its beginning
+	file *os.File // at its beginning, with others behind it in a volume
 }
 
 // openContent opens a file and tells its content.
@@ -227,7 +262,7 @@ func (w *checkWork) take(ctx context.Context, o *owner, out *screen) error {
 	left := w.Left
 	for i, want := range w.Take {
 		results[i].Digest = want.Digest.String()
-		_, err := o.store.Take(ctx, cache.Want{SHA256: want.Digest, Size: want.Size}, w.files[i])
+		_, err := o.store.Take(ctx, cache.Want{SHA256: want.Digest, Size: want.Size}, io.LimitReader(w.files[i], want.Size))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -69,7 +69,7 @@ func (w *rollbackWork) do(ctx context.Context, o *owner, out *screen) error {
 	switch {
 	case errors.Is(err, cache.ErrNoSnapshot):
 		return &hinted{err, "`oxbow snapshot list " + w.Stream + "` prints those that there are"}
-	case errors.Is(err, cache.ErrMiss):
+	case errors.Is(err, cache.ErrMiss), errors.Is(err, cache.ErrCorrupt):
 		return &hinted{err, "`oxbow store check --repair` fetches what is lost again, or takes it from a directory; or go back to another snapshot"}
 	case err != nil:
 		return err

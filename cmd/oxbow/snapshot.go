@@ -265,7 +265,7 @@ func findSnapshot(files *cache.Files, word string) (cache.Snapshot, error) {
 		return cache.Snapshot{}, fmt.Errorf("%q is the name of a stream, and begins the id of snapshot %.12s: give more digits of the id that is meant", word, found[0].ID)
 	case named:
 		return currentSnapshot(files, word)
-	case len(found) == 0 && strings.Trim(word, "0123456789abcdef") == "" || len(names) == 0:
+	case word == "" || len(found) == 0 && (strings.Trim(word, "0123456789abcdef") == "" || len(names) == 0):
 		return cache.Snapshot{}, &hinted{fmt.Errorf("no kept snapshot has an id that begins with %q", word), "`oxbow snapshot list` prints those that there are"}
 	case len(found) == 0:
 		return cache.Snapshot{}, &hinted{fmt.Errorf("no stream is called %q, and no kept snapshot has an id that begins so", word), streamsHint(names, word) + "; `oxbow snapshot list` prints the snapshots"}

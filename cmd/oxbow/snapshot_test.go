@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"oxbow/cache"
@@ -37,6 +39,34 @@ func TestEverySnapshotIsABootSource(t *testing.T) {
 		}
 		if a.Files != snap.Items {
 			t.Errorf("%s: %v, but it has %d files", snap.Reason, a, snap.Items)
+		}
+	}
+}
+
+// A pin is told by as much of its snapshot's id as tells it from the other pins.
+func TestFindPin(t *testing.T) {
+	digest := func(first byte) (d cache.Digest) {
+		copy(d[:], bytes.Repeat([]byte{0x11}, len(d)))
+		d[5] = first
+		return d
+	}
+	pins := []cache.Pin{{Snapshot: digest(0xa0)}, {Snapshot: digest(0xa1)}, {Snapshot: digest(0xb0)}}
+	const common = "1111111111"
+	for word, want := range map[string]string{
+		common + "b":          "",
+		common + "a1":         "",
+		digest(0xa0).String(): "",
+		common + "a":          `"1111111111a" begins the ids of 2 pinned snapshots, among them 1111111111a0 and 1111111111a1: give more digits`,
+		"1":                   "3 pinned snapshots",
+		common + "c":          "no pinned snapshot has an id that begins with",
+		"":                    "no pinned snapshot has an id that begins with",
+	} {
+		p, err := findPin(pins, word)
+		switch {
+		case want == "" && (err != nil || !strings.HasPrefix(p.Snapshot.String(), word)):
+			t.Errorf("%q: %v, %v", word, p, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%q: error %v, want %q", word, err, want)
 		}
 	}
 }

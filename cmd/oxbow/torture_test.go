@@ -21,18 +21,22 @@ var (
 // leastKills is how many kills there are at least where -torture is given.
 const leastKills = 200
 
-// phases are what a process is killed in the midst of, each of them: those of a sync in their order, and what else changes
-// a store.
-var phases = []string{"fetch", "durable", "manifest", "index", "switch", "sweep", "fill", "rollback"}
+// phases are what a process is killed in the midst of, each of them: those of a sync in their order, what else changes
+// a store, and asking a server to do any of it.
+var phases = []string{"fetch", "durable", "manifest", "index", "switch", "sweep", "fill", "rollback", "rebuild", "ask"}
+
+// commanded are the phases that a command of that name is in.
+var commanded = []string{"sweep", "rollback", "rebuild"}
 
 // lines is how many lines of the log there are in a phase, as a rule. Others than phases are aimed at, too, and may be missed.
-var lines = map[string]int{"fetch": 20, "durable": 8, "manifest": 4, "index": 2, "switch": 4, "sweep": 12, "fill": 10, "rollback": 16, "evict": 6}
+var lines = map[string]int{"fetch": 20, "durable": 8, "manifest": 4, "index": 2, "switch": 4, "sweep": 12, "fill": 10, "rollback": 16, "evict": 6, "rebuild": 6}
 
 // Processes are killed again and again, in the midst of everything that changes a store: commands that have the store to
-// themselves, and a server with readers that pulls through, syncs, goes back and sweeps, all from an upstream that changes
-// and goes wrong. After each restart the store is whole by `store check --deep`; what is current is what was, or what was to
-// be; all that its metadata names is served with the right bytes; no acknowledged snapshot or pin is gone; and no reader has
-// ever completed wrong bytes.
+// themselves, a server with readers that pulls through, syncs, goes back, sweeps and makes its index anew, and commands that
+// have asked it for that, all from an upstream that changes and goes wrong. After each restart the store is whole by
+// `store check --deep`; what is current is what was, or what was to be; all that its metadata names is served with the right
+// bytes; no acknowledged snapshot or pin is gone; a product that upstream has no more stays until it is dropped, and then not;
+// and no reader has ever completed wrong bytes.
 func TestTorture(t *testing.T) {
 	x := newTorture(t)
 	t.Logf("seed %d: -torture.seed makes the same choices of where to kill", x.seed)
@@ -164,7 +168,7 @@ func (x *torture) round(n int) {
 	}
 	random := rand.New(rand.NewPCG(x.seed, uint64(n)))
 	d := x.aim(n, random)
-	serves := d.step == "fill" || d.step == "evict"
+	serves := d.step == "fill" || d.step == "evict" || d.step == "ask"
 	if n >= len(phases) {
 		serves = serves || random.IntN(5) < 2
 	}
@@ -173,14 +177,27 @@ func (x *torture) round(n int) {
 		lives = x.server
 	}
 	killed, open := lives(random, d)
-	if killed && random.IntN(3) == 0 && n >= len(phases) { // and again, while the next one puts things in order
-		x.run(death{step: "open", point: 1 + random.IntN(6), after: time.Duration(random.Int64N(int64(10 * time.Millisecond)))}, "store", "check", "--deep")
+	if killed && n >= len(phases) {
+		x.again(random)
 	}
 	x.up.behave()
 	if killed {
 		x.settle(open)
 	} else {
 		x.compare(open)
+	}
+}
+
+// again has the next process killed, too, while it puts things in order, or makes the index anew.
+func (x *torture) again(random *rand.Rand) {
+	switch random.IntN(4) {
+	case 0:
+		x.run(death{"open", 1 + random.IntN(6), time.Duration(random.Int64N(int64(10 * time.Millisecond)))}, "store", "check", "--deep")
+	case 1:
+		d := death{"rebuild", 1 + random.IntN(lines["rebuild"]), time.Duration(random.Int64N(int64(10 * time.Millisecond)))}
+		if out, killed := x.run(d, "store", "rebuild"); !killed && out.Status != exitDone {
+			x.Errorf("store rebuild: status %d: %s", out.Status, tailOf([]byte(out.Stderr)))
+		}
 	}
 }
 

@@ -120,10 +120,10 @@ func (s *steps) read(line []byte) {
 // between is the phase of a process that is in the midst of no step.
 const between = "between"
 
-// phase says in one word what the process is in the midst of: a rollback, a sweep or a fill, which have steps of a sync
+// phase says in one word what the process is in the midst of: a rollback, a sweep, a fill or a rebuild, which have other steps
 // in them; else the step that began last.
 func (s *steps) phase() string {
-	for _, whole := range []string{"rollback", "sweep", "fill"} {
+	for _, whole := range []string{"rollback", "sweep", "fill", "rebuild"} {
 		if slices.Contains(s.open, whole) {
 			return whole
 		}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,10 +18,10 @@ import (
 func (x *torture) command(random *rand.Rand, d death) (killed bool, open []attempt) {
 	a := attempt{kind: "sync"}
 	switch {
-	case d.step == "rollback" || d.step == "sweep":
+	case slices.Contains(commanded, d.step):
 		a.kind = d.step
 	case d.step == anywhere:
-		a.kind = []string{"sync", "sync", "sync", "rollback", "resume", "sweep", "pin", "unpin"}[random.IntN(8)]
+		a.kind = []string{"sync", "sync", "sync", "rollback", "resume", "sweep", "pin", "unpin", "rebuild", "drop"}[random.IntN(10)]
 	}
 	x.prepare(a.kind, d.step, random)
 	args := x.choose(&a, d.step, random)
@@ -42,6 +45,7 @@ func (x *torture) prepare(kind, phase string, random *rand.Rand) {
 		if x.stream("stable").held {
 			x.must("snapshot", "rollback", "stable", "--resume")
 		}
+		x.up.turn(random)
 		x.up.day(random.IntN(8) == 0, random)
 		x.up.publish()
 		moves := random.IntN(4) == 0
@@ -67,6 +71,7 @@ func (x *torture) forward(random *rand.Rand) {
 	}
 	x.up.day(false, random)
 	x.up.publish()
+	x.had = x.publishes()
 	x.must("mirror", "sync")
 	x.compare(nil)
 }
@@ -75,6 +80,7 @@ func (x *torture) forward(random *rand.Rand) {
 func (x *torture) choose(a *attempt, phase string, random *rand.Rand) []string {
 	switch a.kind {
 	case "sync":
+		x.had = x.publishes()
 		args := []string{"mirror", "sync", "--json"}
 		if random.IntN(3) == 0 && phase != "durable" && phase != "fetch" { // all of it is fetched for the other
 			return append(args, "through")
@@ -87,8 +93,13 @@ func (x *torture) choose(a *attempt, phase string, random *rand.Rand) []string {
 		return []string{"snapshot", "rollback", "--json", "stable", a.id}
 	case "resume":
 		return []string{"snapshot", "rollback", "stable", "--resume"}
-	case "sweep":
-		return []string{"store", "sweep"}
+	case "sweep", "rebuild":
+		return []string{"store", a.kind}
+	case "drop":
+		if !x.publishes() {
+			return nil
+		}
+		return []string{"mirror", "drop", "stable", wildProduct}
 	}
 	pins := x.pinned()
 	if a.kind == "pin" && len(pins) < 3 {
@@ -105,7 +116,7 @@ func (x *torture) choose(a *attempt, phase string, random *rand.Rand) []string {
 
 // server runs a server with readers, and commands that it does, until it is killed: that death, or after a while.
 func (x *torture) server(random *rand.Rand, d death) (killed bool, open []attempt) {
-	if d.step == "rollback" || d.step == "sweep" {
+	if slices.Contains(commanded, d.step) {
 		x.prepare(d.step, d.step, random)
 	}
 	x.prepare("sync", d.step, random)
@@ -117,9 +128,12 @@ func (x *torture) server(random *rand.Rand, d death) (killed bool, open []attemp
 			x.Fatal(err)
 		}
 	}
-	last := patience / 3
-	if d.step == anywhere {
+	last, phase := patience/3, d.step
+	if d.step == anywhere || d.step == "ask" {
 		last, d = 2*d.after, death{step: never}
+	}
+	if phase == "ask" {
+		last = patience / 6
 	}
 	x.lives++
 	v := x.bear(tortured, d, config, "serve")
@@ -136,31 +150,38 @@ func (x *torture) server(random *rand.Rand, d death) (killed bool, open []attemp
 			<-v.ended
 			cancel()
 		}()
-		open = append(open, x.commands(v, random, d.step)...)
+		open = append(open, x.commands(v, random, phase, open)...)
 		readers.Wait()
 	}
 	v.await(x)
 	return v.killed(x), open
 }
 
-// commands has a server do one command after the other until it is killed.
-func (x *torture) commands(v *victim, random *rand.Rand, phase string) (open []attempt) {
-	kinds := []string{"sync", "rollback", "resume", "sync", "sweep", "pin", "unpin"}
+// commands has a server do one command after the other until it is killed, and kills some of those that ask. What is open besides
+// them is what the server does by itself.
+func (x *torture) commands(v *victim, random *rand.Rand, phase string, itself []attempt) (open []attempt) {
+	kinds := []string{"sync", "rollback", "resume", "sync", "sweep", "pin", "unpin", "rebuild", "drop"}
 	for first := true; ; first = false {
 		a := attempt{kind: kinds[random.IntN(len(kinds))]}
 		switch {
-		case first && (phase == "rollback" || phase == "sweep"):
+		case first && slices.Contains(commanded, phase):
 			a.kind = phase
 		case first:
 			a.kind = "sync"
 		}
 		if a.kind == "sync" && !first {
+			x.up.turn(random)
 			x.up.day(random.IntN(8) == 0, random)
 			x.up.publish()
 			x.up.misbehave(rand.New(rand.NewPCG(random.Uint64(), 0)), random.IntN(4), false)
 		}
 		if args := x.choose(&a, phase, random); args != nil {
-			if open = x.ended(a, x.plain(args...)); open != nil {
+			if phase == "ask" || random.IntN(4) == 0 {
+				open = x.ask(v, random, a, itself, args...)
+			} else {
+				open = x.ended(a, x.plain(args...))
+			}
+			if open != nil {
 				return open
 			}
 		}
@@ -170,4 +191,26 @@ func (x *torture) commands(v *victim, random *rand.Rand, phase string) (open []a
 		case <-time.After(time.Duration(random.Int64N(int64(50 * time.Millisecond)))):
 		}
 	}
+}
+
+// ask has a server do a command, of which the process is killed that asks. The server then gives the work up, or has done it: what
+// became of it is looked at once it has said so.
+func (x *torture) ask(v *victim, random *rand.Rand, a attempt, itself []attempt, args ...string) (open []attempt) {
+	x.Helper()
+	x.lives++
+	c := x.bear(tortured, death{"ask", 1, time.Millisecond + time.Duration(random.Int64N(int64(200*time.Millisecond)))}, configuration, args...)
+	c.await(x)
+	if !c.killed(x) {
+		return x.ended(a, outcome{c.cmd.ProcessState.ExitCode(), c.stdout.String(), string(c.log())})
+	}
+	said := regexp.MustCompile(fmt.Sprintf(`(?m)msg=command .* pid=%d$`, c.cmd.Process.Pid))
+	for deadline := time.Now().Add(patience / 6); !said.Match(v.log()) && time.Now().Before(deadline); { // it may have died before it said what it wants
+		select {
+		case <-v.ended:
+			return []attempt{a}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	x.compare(append(slices.Clone(itself), a))
+	return nil
 }

@@ -31,7 +31,19 @@ type attempt struct {
 type promised struct {
 	streams []*promisedStream
 	pins    map[string]bool
+
+	had  bool // stable published wildProduct before the sync that was asked for last
+	drop drop
 }
+
+// A drop is what is known of a command to drop wildProduct that no sync has followed.
+type drop int
+
+const (
+	noDrop drop = iota
+	dropAsked
+	dropUnsure // it may have been asked for, or a sync may have followed
+)
 
 // A promisedStream is what has to be there of a stream.
 type promisedStream struct {
@@ -89,13 +101,55 @@ func (x *torture) ended(a attempt, out outcome) (open []attempt) {
 		x.pins[a.id] = true
 	case a.kind == "unpin":
 		delete(x.pins, a.id)
+	case a.kind == "drop":
+		x.drop = dropAsked
 	}
 	return nil
 }
 
+// publishes reports whether stable publishes wildProduct.
+func (x *torture) publishes() bool {
+	files := x.files()
+	defer files.Close()
+	now, err := files.Current("stable")
+	if err != nil {
+		x.Fatal(err)
+	}
+	m, err := files.Manifest("stable", now.ID)
+	if err != nil {
+		x.Fatal(err)
+	}
+	lists, err := mirror.ReadLists(files, m)
+	if err != nil {
+		x.Fatal(err)
+	}
+	for _, l := range lists {
+		if slices.ContainsFunc(l.Products, func(p mirror.PlannedProduct) bool { return p.Name == wildProduct }) {
+			return true
+		}
+	}
+	return false
+}
+
+// followed looks at wildProduct after a sync of stable that was acknowledged.
+func (x *torture) followed() {
+	has := x.publishes()
+	switch {
+	case x.up.away == nil: // upstream has it, and so has the mirror, as far as it can
+	case x.drop == dropAsked && has:
+		x.Errorf("%s is published still, which was dropped", wildProduct)
+	case x.drop == noDrop && x.had && !has:
+		x.Errorf("%s is gone, which nobody dropped", wildProduct)
+	}
+	x.drop = noDrop
+}
+
 // synced takes the word of a sync, a word for each stream.
 func (x *torture) synced(out outcome) {
-	var results []struct{ Stream, Snapshot, Error string }
+	var results []struct {
+		Stream, Snapshot, Error string
+		Held                    bool
+	}
 	if out.Stdout == "" {
 		x.Fatalf("a sync says nothing: status %d: %s", out.Status, tailOf([]byte(out.Stderr)))
 	}
@@ -103,6 +157,9 @@ func (x *torture) synced(out outcome) {
 	for _, res := range results {
 		if res.Error == "" {
 			x.stream(res.Stream).acknowledge(res.Snapshot)
+		}
+		if res.Stream == "stable" && res.Error == "" && !res.Held {
+			x.followed()
 		}
 	}
 }
@@ -126,18 +183,23 @@ func (x *torture) files() *cache.Files {
 func (x *torture) kept(stream string) (ids []string) {
 	files := x.files()
 	defer files.Close()
+	for _, s := range x.snapshots(files, stream) {
+		ids = append(ids, s.ID.String())
+	}
+	return ids
+}
+
+// snapshots returns the kept snapshots of a stream, newest first.
+func (x *torture) snapshots(files *cache.Files, stream string) []cache.Snapshot {
 	for try := 0; ; try++ {
 		kept, err := files.Snapshots(stream)
 		if errors.Is(err, cache.ErrNoSnapshot) && try < 10 { // it was swept between the list and the manifest
 			continue
 		}
 		if err != nil {
-			x.Fatal(err)
+			x.Fatalf("stream %s: %v", stream, err)
 		}
-		for _, s := range kept {
-			ids = append(ids, s.ID.String())
-		}
-		return ids
+		return kept
 	}
 }
 
@@ -220,10 +282,7 @@ func (x *torture) compare(open []attempt) {
 		}
 	}
 	for _, s := range x.streams {
-		kept, err := files.Snapshots(s.name)
-		if err != nil {
-			x.Fatalf("stream %s: %v", s.name, err)
-		}
+		kept := x.snapshots(files, s.name)
 		if err := s.compare(kept, open, pins); err != nil {
 			x.Errorf("stream %s: %v; open is %v, promised %.12s, kept:", s.name, err, open, s.known())
 			for _, snap := range kept {
@@ -244,6 +303,11 @@ func (x *torture) compare(open []attempt) {
 		}
 	}
 	x.pins = pins
+	for _, a := range open {
+		if a.kind == "drop" || a.kind == "sync" && x.drop == dropAsked {
+			x.drop = dropUnsure
+		}
+	}
 }
 
 // compare says what is wrong with what is kept of a stream, newest first.

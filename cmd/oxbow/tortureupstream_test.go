@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,8 @@ type wild struct {
 	up   *streamstest.Upstream
 	url  string
 
+	away *streamstest.Product // wildProduct while upstream does not have it; nil: it has
+
 	gone   [][]string // paths that the metadata names no longer, by day, the oldest first
 	broken string     // path of the file that is; "": none
 
@@ -29,6 +32,9 @@ type wild struct {
 	moves  bool           // the tree is to be published in the midst of what comes
 }
 
+// wildProduct comes and goes.
+const wildProduct = "com.ubuntu.maas.stable:v3:boot:24.04:amd64:hwe-24.04"
+
 const (
 	goneDays  = 30      // for so long upstream has what it names no longer
 	wildRate  = 4 << 20 // bytes a second of a large file
@@ -37,7 +43,7 @@ const (
 
 func newWild(t *testing.T) *wild {
 	w := &wild{files: map[string]*streamstest.File{}, faults: map[string]int{}}
-	w.tree = streamstest.MAAS(streamstest.Shape{Releases: []string{"noble", "jammy"}, Kernels: []string{"ga"}, CentOS: []string{}, Size: func(ftype, path string) int64 {
+	w.tree = streamstest.MAAS(streamstest.Shape{Releases: []string{"noble", "jammy"}, Kernels: []string{"ga", "hwe"}, CentOS: []string{}, Size: func(ftype, path string) int64 {
 		if ftype == "squashfs" {
 			return 1<<20 + 100_000 + streamstest.SmallSize(ftype, path)
 		}
@@ -71,15 +77,14 @@ func (w *wild) file(path string) *streamstest.File {
 	return w.files[path]
 }
 
-// day makes the next day, which is not published yet. If it is a bad one, a file that the mirror wants is broken.
-func (w *wild) day(bad bool, random *rand.Rand) {
+// change changes the tree, which is not published yet. What it names no longer can be had for a while.
+func (w *wild) change(how func()) {
 	w.mu.Lock()
 	w.moves = false // from here on no request looks at the tree
 	w.mu.Unlock()
 	w.mend()
 	before := w.tree.Files()
-	added := w.tree.AddDay()
-	w.tree.Trim(2)
+	how()
 	now := w.tree.Files()
 	var gone []string
 	for path, f := range before {
@@ -95,6 +100,15 @@ func (w *wild) day(bad bool, random *rand.Rand) {
 		w.gone = w.gone[1:]
 	}
 	w.note()
+}
+
+// day makes the next day. If it is a bad one, a file that the mirror wants is broken.
+func (w *wild) day(bad bool, random *rand.Rand) {
+	var added []string
+	w.change(func() {
+		added = w.tree.AddDay()
+		w.tree.Trim(2)
+	})
 	if !bad {
 		return
 	}
@@ -105,6 +119,28 @@ func (w *wild) day(bad bool, random *rand.Rand) {
 	}
 	w.tree.Break(w.broken, []streamstest.Breakage{streamstest.Absent, streamstest.Flipped, streamstest.Short}[random.IntN(3)])
 	w.count("broken file")
+}
+
+// turn has wildProduct go, or come again, now and then.
+func (w *wild) turn(random *rand.Rand) {
+	if random.IntN(3) > 0 {
+		return
+	}
+	w.change(func() {
+		for _, l := range w.tree.Lists {
+			i := slices.IndexFunc(l.Products, func(p *streamstest.Product) bool { return p.Name == wildProduct })
+			switch {
+			case i >= 0:
+				w.away = l.Products[i]
+				w.tree.Drop(wildProduct)
+				return
+			case w.away != nil && strings.Contains(l.ContentID, "v3:download"):
+				l.Products = append(l.Products, w.away)
+				w.away = nil
+				return
+			}
+		}
+	})
 }
 
 // mend makes the broken file whole.

@@ -67,8 +67,12 @@ type victim struct {
 // bear starts a victim.
 func (x *torture) bear(program string, d death, config string, args ...string) *victim {
 	x.Helper()
-	v := &victim{args: args, stderr: filepath.Join(x.dir, fmt.Sprintf("log-%d", x.births%20)), ended: make(chan struct{})}
-	x.births++
+	name := fmt.Sprintf("client-%d", x.births%20) // beside the log of the server
+	if d.step != "ask" {
+		name = fmt.Sprintf("log-%d", x.births%20)
+		x.births++
+	}
+	v := &victim{args: args, stderr: filepath.Join(x.dir, name), ended: make(chan struct{})}
 	stderr, err := os.Create(v.stderr)
 	if err != nil {
 		x.Fatal(err)

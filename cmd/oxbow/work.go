@@ -122,6 +122,10 @@ func ask(c *cli.Context, dir string, w work, out *console, stdout io.Writer) err
 		return err
 	}
 	defer conn.Close()
+	log, err := logger(c, c.App.ErrWriter, slog.LevelWarn)
+	if err != nil {
+		return err
+	}
 	data, err := json.Marshal(w)
 	if err != nil {
 		return err
@@ -131,6 +135,7 @@ func ask(c *cli.Context, dir string, w work, out *console, stdout io.Writer) err
 		r.Files = f.opened().files
 	}
 	defer out.end()
+	defer cache.Step(log, "ask", "command", r.Command)()
 	status, err := conn.Do(c.Context, r, control.Screen{Stdout: stdout, Stderr: out, Progress: func(data json.RawMessage) {
 		var p *mirror.Progress
 		if json.Unmarshal(data, &p) == nil {
