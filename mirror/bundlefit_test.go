@@ -595,6 +595,13 @@ func TestFirstBundleIsNotOlder(t *testing.T) {
 	if _, err := here.sync(); err != nil {
 		t.Fatal(err)
 	}
+	hereKey, err := here.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	further := newFarSite(t)
+	further.mustTake(mirror.ImportOptions{TrustFingerprint: hereKey.Fingerprint()}, here.export(mirror.ExportOptions{})...)
+	further.same(here)
 	here.redefine(func(st *mirror.Stream) { st.Offline = true })
 	if _, err := far.take(o, second...); !errors.Is(err, mirror.ErrOlder) || !strings.Contains(err.Error(), "upstream's index in it is of ") {
 		t.Errorf("after another sync: %v", err)

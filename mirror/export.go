@@ -195,7 +195,11 @@ func (e *exporting) aside(st *state, s cache.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	if st.comes(e.res.files) {
+	switch {
+	case !st.comes(e.res.files):
+	case st.Accepted.Key != "": // it was synced here, too
+		signers = st.Imported.signers(signers)
+	default:
 		signers = st.Imported.Signers
 	}
 	e.add(bundle.SiteKeysPath(s.Stream), signers)
