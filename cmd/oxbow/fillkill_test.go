@@ -27,7 +27,7 @@ const (
 // bytes: who was reading has the beginning of what was asked for. The next run goes on
 // where that one was, and in the end every file is whole and the store as well.
 func TestFillKilled(t *testing.T) {
-	kills, versions := 6, 1
+	kills, versions := 6, 3
 	if *long {
 		kills, versions = 30, 6
 	}

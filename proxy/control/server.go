@@ -266,7 +266,11 @@ func (s *Server) run(conn *net.UnixConn, dec *json.Decoder, session *Session) {
 		listening := make(chan struct{})
 		go func() {
 			defer close(listening)
-			cancel(heard(dec))
+			why := heard(dec)
+			if s.ctx.Err() != nil { // by which nothing is heard any more
+				why = context.Cause(s.ctx)
+			}
+			cancel(why)
 		}()
 		defer func() {
 			conn.Close()
