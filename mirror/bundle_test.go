@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"oxbow/cache"
 	"oxbow/mirror"
@@ -44,11 +45,14 @@ func (s *site) export(o mirror.ExportOptions) (volumes [][]byte) {
 
 func exportFrom(t *testing.T, store *cache.Store, o mirror.ExportOptions) (volumes [][]byte) {
 	t.Helper()
-	snap, err := store.Current(stable)
-	if err != nil {
-		t.Fatal(err)
+	if len(o.Snapshots) == 0 {
+		snap, err := store.Current(stable)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Snapshots = []cache.Snapshot{snap}
 	}
-	o.Snapshots, o.MadeBy = []cache.Snapshot{snap}, "oxbow test"
+	o.MadeBy = "oxbow test"
 	e, err := mirror.PlanExport(t.Context(), store.Files(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -287,6 +291,67 @@ func TestBundleChain(t *testing.T) {
 	i, err = mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: other.Keyring()})
 	if err != nil || len(i.Faults) != len(near.versions()) {
 		t.Errorf("by another keyring: %d faults, %v", len(i.Faults), err)
+	}
+}
+
+// The handovers of what came stay with each snapshot as long as it is kept, or its content, which a rollback published anew.
+func TestHandoversStay(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	nearKey, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle := newFarSite(t)
+	now := time.Now().UTC().Truncate(time.Second)
+	middle.m = mirror.New(mirror.Options{Store: middle.store, Now: func() time.Time { return now }})
+	trust := mirror.ImportOptions{TrustFingerprint: nearKey.Fingerprint()}
+	took := func() (cache.Snapshot, time.Time) {
+		now = now.Add(time.Hour)
+		middle.mustTake(trust, near.export(mirror.ExportOptions{})...)
+		snap, err := middle.store.Current(stable)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return snap, now
+	}
+	first, came := took()
+	tree.AddDay()
+	near.upstream.Publish(tree)
+	near.mustSync()
+	took()
+	now = now.Add(time.Hour)
+	if _, err := middle.m.Rollback(t.Context(), stable, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	back, err := middle.store.Current(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	middleKey, err := middle.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		what  string
+		snap  cache.Snapshot
+		since time.Time // as the middle one says
+	}{{"that came first", first, came}, {"of a rollback to that", back, back.Created}} {
+		volumes := exportFrom(t, middle.store, mirror.ExportOptions{Snapshots: []cache.Snapshot{test.snap}})
+		i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: tree.Keyring()})
+		if err != nil || len(i.Faults) > 0 {
+			t.Fatalf("%s: %+v, %v", test.what, i, err)
+		}
+		want := []*mirror.HandoverView{
+			{Snapshot: first.ID.String(), Site: nearKey.Fingerprint(), Time: first.Created, MadeBy: "oxbow test", Proven: true},
+			{Snapshot: test.snap.ID.String(), Site: middleKey.Fingerprint(), Time: test.since, MadeBy: "oxbow test", Proven: true},
+		}
+		if diff := cmp.Diff(want, i.Streams[0].Handovers, cmpopts.IgnoreFields(mirror.HandoverView{}, "By")); diff != "" {
+			t.Errorf("handovers of the snapshot %s (-want +got):\n%s", test.what, diff)
+		}
+		far := newFarSite(t)
+		far.mustTake(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint()}, volumes...)
 	}
 }
 

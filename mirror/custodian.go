@@ -123,7 +123,7 @@ func (c *Custodian) make(ctx context.Context, stream string, id cache.Digest) (*
 	if shownKind(man) != cache.KindSite {
 		return nil, fmt.Errorf("%w: clients of the snapshot read upstream's own documents", ErrNoCustody)
 	}
-	snap := cache.Snapshot{Stream: stream, ID: id, Created: man.Created}
+	snap := cache.Snapshot{Stream: stream, ID: id, Created: man.Created, Reason: man.Reason}
 	e, err := PlanExport(ctx, c.files, ExportOptions{Snapshots: []cache.Snapshot{snap}, NoFiles: true, MadeBy: c.madeBy})
 	if err != nil {
 		return nil, err

@@ -106,8 +106,10 @@ func (e *exporting) plan(ctx context.Context) (err error) {
 
 // since returns since when the site has had a snapshot: when it was made here, or came.
 func (e *exporting) since(s cache.Snapshot) time.Time {
-	if st, err := readState(e.res.files, s.Stream); err == nil && st.Imported != nil && st.Imported.Snapshot == s.ID.String() {
-		return st.Imported.Time
+	if st, err := readState(e.res.files, s.Stream); err == nil {
+		if came := st.Imported.arrival(s); came != nil && came.of(s) {
+			return came.Time
+		}
 	}
 	return s.Created
 }
@@ -205,9 +207,12 @@ func (e *exporting) aside(st *state, s cache.Snapshot) error {
 	e.add(bundle.SiteKeysPath(s.Stream), signers)
 	var before []byte
 	n := 1
-	for ; st.Imported != nil && n <= len(st.Imported.Handovers) && st.Imported.Snapshot == s.ID.String(); n++ {
-		before = []byte(st.Imported.Handovers[n-1])
-		e.add(bundle.HandoverPath(s.Stream, n), before)
+	if came := st.Imported.arrival(s); came != nil {
+		for _, handover := range came.Handovers {
+			before = []byte(handover)
+			e.add(bundle.HandoverPath(s.Stream, n), before)
+			n++
+		}
 	}
 	h := Handover{Stream: s.Stream, Snapshot: s.ID, Site: e.key.Fingerprint(), Time: e.since(s).UTC().Truncate(time.Second), MadeBy: e.o.MadeBy}
 	if before != nil {

@@ -58,6 +58,8 @@ func parseHandover(text []byte) (*Handover, error) {
 
 // A HandoverView is a [Handover] as it was signed.
 type HandoverView struct {
+	Snapshot string `json:"snapshot"` // another than that of who came after, which published its content anew by a rollback
+
 	Site   string    `json:"site"`
 	By     string    `json:"by"` // user id of the key, where it is known
 	Time   time.Time `json:"time"`
@@ -65,7 +67,8 @@ type HandoverView struct {
 	Proven bool      `json:"proven"` // the key that signed it is in the bundle
 }
 
-// handovers reads who handed the snapshot over: each names the one before. Keys are judged at the date of the signature: one that has
+// handovers reads who handed the snapshot over: each names the one before. A rollback of a site makes a snapshot of its own, with the
+// content of the one that came; so only the last has to be of this one. Keys are judged at the date of the signature: one that has
 // expired since was good when it signed.
 func (md *metadata) handovers(s bundle.Snapshot) (views []*HandoverView, err error) {
 	ring, err := streams.ReadKeyring(slices.Concat(md.members[bundle.SitePath()], md.members[bundle.SiteKeysPath(s.Stream)]))
@@ -89,15 +92,18 @@ func (md *metadata) handovers(s bundle.Snapshot) (views []*HandoverView, err err
 		if err == nil {
 			h, err = parseHandover(text)
 		}
-		if err == nil && (h.Snapshot != s.ID || h.Stream != s.Stream || h.Before != before || signed != nil && signed.Fingerprint != h.Site) {
+		if err == nil && (h.Stream != s.Stream || h.Before != before || signed != nil && signed.Fingerprint != h.Site) {
 			err = errors.New("it is of something else, or does not follow the one before")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", bundle.HandoverPath(s.Stream, n), err)
 		}
-		v.Site, v.Time, v.MadeBy = h.Site, h.Time, h.MadeBy
+		v.Snapshot, v.Site, v.Time, v.MadeBy = h.Snapshot.String(), h.Site, h.Time, h.MadeBy
 		views = append(views, v)
 		before = cache.Sum(doc)
+	}
+	if n := len(views); n > 0 && views[n-1].Snapshot != s.ID.String() {
+		return nil, fmt.Errorf("%s: it is of snapshot %s", bundle.HandoverPath(s.Stream, n), views[n-1].Snapshot)
 	}
 	return views, nil
 }

@@ -17,13 +17,12 @@ import (
 
 // Imported says how a stream came by bundles.
 type Imported struct {
-	Site      string    `json:"site"`     // fingerprint of the key that signs its bundles
-	Snapshot  string    `json:"snapshot"` // the newest that came; empty: the first is being published
-	Created   time.Time `json:"created"`  // of that
-	Bundle    string    `json:"bundle"`   // by which it came
-	Time      time.Time `json:"time"`     // when
-	Signers   []byte    `json:"signers"`  // the public keys that sign what its clients read
-	Handovers []string  `json:"handovers,omitempty"`
+	Arrival           // of the newest that came; of no snapshot: the first is being published
+	Site    string    `json:"site"`    // fingerprint of the key that signs its bundles
+	Created time.Time `json:"created"` // the newest
+	Bundle  string    `json:"bundle"`  // by which it came
+	Signers []byte    `json:"signers"` // the public keys that sign what its clients read
+	Earlier []Arrival `json:"earlier,omitempty"`
 
 	// Publishing is what is being published, or was as a crash came, as long as nothing came before. Older programs did not note it.
 	Publishing string `json:"publishing,omitempty"`

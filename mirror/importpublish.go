@@ -98,10 +98,15 @@ func (rec *Imported) signers(new []byte) []byte {
 
 // record notes how the stream came by what is published now.
 func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
+	kept, err := im.m.store.Files().Snapshots(s.Stream)
+	if err != nil {
+		return err
+	}
 	return im.m.update(s.Stream, func(st *state) {
 		before := st.Imported
 		st.Imported = im.imported(in, s, man)
 		st.Imported.Signers = before.signers(st.Imported.Signers)
+		st.Imported.Earlier = before.earlier(st.Imported.Snapshot, kept)
 		st.Accepted.Index = im.upstreamIndex(man)
 		st.Last = &Last{Time: im.m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	})
@@ -124,8 +129,8 @@ func (im *importing) complete(in *incoming, s bundle.Snapshot, man *cache.Manife
 }
 
 func (im *importing) imported(in *incoming, s bundle.Snapshot, man *cache.Manifest) *Imported {
-	rec := &Imported{Site: in.contents.Site, Snapshot: s.ID.String(), Created: man.Created, Bundle: in.id.String(),
-		Time: im.m.now().UTC().Truncate(time.Second), Signers: in.signers[s.Stream]}
+	rec := &Imported{Arrival: Arrival{Snapshot: s.ID.String(), Time: im.m.now().UTC().Truncate(time.Second)},
+		Site: in.contents.Site, Created: man.Created, Bundle: in.id.String(), Signers: in.signers[s.Stream]}
 	for n := 1; in.aside[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
 		rec.Handovers = append(rec.Handovers, string(in.aside[bundle.HandoverPath(s.Stream, n)]))
 	}

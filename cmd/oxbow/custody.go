@@ -119,6 +119,8 @@ func handoverRows(t table, handovers []*mirror.HandoverView, indent, last string
 		}
 		if i == len(handovers)-1 {
 			more = last
+		} else if h.Snapshot != handovers[i+1].Snapshot {
+			more = fmt.Sprintf(": as snapshot %.12s, to which the next one rolled back", h.Snapshot)
 		}
 		t.row(indent+"handed over", fmt.Sprintf("by %s (%s), which had it since %s, with %s%s", h.Site, by, stamp(h.Time), h.MadeBy, more))
 	}
