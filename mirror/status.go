@@ -33,6 +33,9 @@ type Status struct {
 
 	// UpstreamIndex is the date of the upstream index that was accepted last.
 	UpstreamIndex time.Time
+
+	// NoCustody says why the custody is not here that upstream offered; empty: none was, or it is here.
+	NoCustody string
 }
 
 // ReadStatus returns the status of a stream. It reads files only, few whatever the
@@ -42,7 +45,7 @@ func ReadStatus(f *cache.Files, name string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Stream: name, Path: st.Stream.Path, Advertise: st.Stream.Advertise, Offline: st.Stream.Offline, Held: st.Held, Hold: st.wanted().Hold, Last: st.Last, UpstreamIndex: st.Accepted.Index}
+	s := Status{Stream: name, Path: st.Stream.Path, Advertise: st.Stream.Advertise, Offline: st.Stream.Offline, Held: st.Held, Hold: st.wanted().Hold, Last: st.Last, UpstreamIndex: st.Accepted.Index, NoCustody: st.Accepted.NoCustody}
 	r, _ := readSchedule(f) // what is lost or garbage is as good as none
 	s.attempts(r[name], st.Last)
 	current, err := f.Current(name)

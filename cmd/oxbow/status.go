@@ -44,6 +44,8 @@ type streamStatus struct {
 	NextRun       time.Time `json:"next_run,omitzero"`       // absent: only by command; in the past: due
 	UpstreamIndex time.Time `json:"upstream_index,omitzero"` // the date of the one accepted last
 
+	NoCustody string `json:"no_custody,omitempty"` // why what upstream offered is not here
+
 	Unfinished []*mirror.UnfinishedBundle `json:"unfinished_bundles,omitempty"` // that bring the stream, or may
 }
 
@@ -105,6 +107,11 @@ func mirrorStatus(c *cli.Context) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	for _, st := range found {
+		if st.NoCustody != "" {
+			printLine(c.App.Writer, "stream %s: %s", st.Stream, st.NoCustody)
+		}
+	}
 	for _, b := range told {
 		printLine(c.App.Writer, "%s", unfinishedText(b))
 	}
@@ -135,7 +142,7 @@ func statusNames(files *cache.Files, wanted []string, bundles []*mirror.Unfinish
 
 func viewStatus(s mirror.Status, now time.Time) streamStatus {
 	v := streamStatus{Stream: s.Stream, Path: s.Path, Snapshot: s.Snapshot, Published: s.Published, Files: s.Files, Bytes: s.Bytes, Kept: s.Kept,
-		Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Held: s.Held, Hold: s.Hold, LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex}
+		Advertise: cmp.Or(s.Advertise, mirror.AdvertiseSelected), Offline: s.Offline, Held: s.Held, Hold: s.Hold, LastSync: s.Last, LastAttempt: s.LastAttempt, LastGood: s.LastGood, Failures: s.Failures, NextRun: s.Next, UpstreamIndex: s.UpstreamIndex, NoCustody: s.NoCustody}
 	if s.Snapshot != "" {
 		v.Age = int64(max(now.Sub(s.Published), 0) / time.Second)
 	}
