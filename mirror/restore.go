@@ -99,7 +99,8 @@ func (p *published) restoreList(contentID string) (l *streams.Products) {
 		}
 	}
 	absent := func(it *streams.Item) bool {
-		return it.Path != "" && (it.SHA256 == nil || here[it.Path] != cache.Digest(it.SHA256))
+		d, there := here[it.Path]
+		return it.Path != "" && (!there || it.SHA256 == nil || d != cache.Digest(it.SHA256))
 	}
 	for _, li := range slices.Backward(p.evidence) { // as in a manifest: upstream's documents of then are behind older ones
 		if li.products.ContentID != contentID {

@@ -186,6 +186,10 @@ func (x *torture) round(n int) {
 	} else {
 		x.compare(open)
 	}
+	if x.drop == dropUnsure && x.up.away != nil && x.publishes() {
+		x.must("mirror", "drop", "stable", wildProduct)
+		x.forward(random)
+	}
 }
 
 // again has the next process killed, too, while it puts things in order, or makes the index anew.
@@ -234,7 +238,7 @@ func (x *torture) summary() {
 	for _, n := range x.up.faults {
 		faults += n
 	}
-	x.Logf("seed %d: %d kills of %d processes, and %d faults of upstream, in %v\n  killed in the midst of:%s\n  faults of upstream:%s\n  %v",
+	x.Logf("seed %d: %d kills of %d processes, and %d faults of upstream, in %v\n  killed in the midst of:%s\n  faults of upstream:%s\n  a product that upstream did not have: %d syncs kept it, %d dropped it\n  %v",
 		x.seed, x.killed(), x.lives, faults, time.Since(x.began).Round(time.Second),
-		table(x.kills, names), table(x.up.faults, slices.Sorted(maps.Keys(x.up.faults))), &x.imports)
+		table(x.kills, names), table(x.up.faults, slices.Sorted(maps.Keys(x.up.faults))), x.stayed, x.dropped, &x.imports)
 }

@@ -35,7 +35,11 @@ func (x *torture) command(random *rand.Rand, d death) (killed bool, open []attem
 	if out.Status != exitDone && a.kind != "sync" && a.kind != "resume" {
 		x.Errorf("oxbow %q: status %d: %s", args, out.Status, tailOf([]byte(out.Stderr)))
 	}
-	return false, x.ended(a, out)
+	open = x.ended(a, out)
+	if a.kind == "drop" {
+		x.forward(random)
+	}
+	return false, open
 }
 
 // prepare makes that there is something to do for a process of which a command is to be killed in a phase.
@@ -45,9 +49,7 @@ func (x *torture) prepare(kind, phase string, random *rand.Rand) {
 		if x.stream("stable").held {
 			x.must("snapshot", "rollback", "stable", "--resume")
 		}
-		x.up.turn(random)
-		x.up.day(random.IntN(8) == 0, random)
-		x.up.publish()
+		x.news(random)
 		moves := random.IntN(4) == 0
 		if moves {
 			x.up.day(false, random)
@@ -57,11 +59,25 @@ func (x *torture) prepare(kind, phase string, random *rand.Rand) {
 		for x.target(random) == "" {
 			x.forward(random)
 		}
+	case "drop": // which upstream has no more, and the mirror has
+		for x.up.away == nil || !x.publishes() {
+			x.up.turn()
+			x.forward(random)
+		}
 	case "sweep":
 		for phase == "sweep" && !strings.Contains(x.plain("store", "sweep", "--dry-run").Stdout, "superseded") {
 			x.forward(random)
 		}
 	}
+}
+
+// news has a day published upstream, and now and then has wildProduct go or come, unless it is being dropped.
+func (x *torture) news(random *rand.Rand) {
+	if x.drop != dropAsked && random.IntN(3) == 0 {
+		x.up.turn()
+	}
+	x.up.day(random.IntN(8) == 0, random)
+	x.up.publish()
 }
 
 // forward has a day published upstream and here.
@@ -170,9 +186,7 @@ func (x *torture) commands(v *victim, random *rand.Rand, phase string, itself []
 			a.kind = "sync"
 		}
 		if a.kind == "sync" && !first {
-			x.up.turn(random)
-			x.up.day(random.IntN(8) == 0, random)
-			x.up.publish()
+			x.news(random)
 			x.up.misbehave(rand.New(rand.NewPCG(random.Uint64(), 0)), random.IntN(4), false)
 		}
 		if args := x.choose(&a, phase, random); args != nil {

@@ -34,6 +34,8 @@ type promised struct {
 
 	had  bool // stable published wildProduct before the sync that was asked for last
 	drop drop
+
+	stayed, dropped int // syncs that kept wildProduct, which upstream did not have, and that did without
 }
 
 // A drop is what is known of a command to drop wildProduct that no sync has followed.
@@ -138,8 +140,12 @@ func (x *torture) followed() {
 	case x.up.away == nil: // upstream has it, and so has the mirror, as far as it can
 	case x.drop == dropAsked && has:
 		x.Errorf("%s is published still, which was dropped", wildProduct)
+	case x.drop == dropAsked:
+		x.dropped++
 	case x.drop == noDrop && x.had && !has:
 		x.Errorf("%s is gone, which nobody dropped", wildProduct)
+	case x.drop == noDrop && x.had:
+		x.stayed++
 	}
 	x.drop = noDrop
 }

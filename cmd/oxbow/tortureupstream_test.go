@@ -121,11 +121,8 @@ func (w *wild) day(bad bool, random *rand.Rand) {
 	w.count("broken file")
 }
 
-// turn has wildProduct go, or come again, now and then.
-func (w *wild) turn(random *rand.Rand) {
-	if random.IntN(3) > 0 {
-		return
-	}
+// turn has wildProduct go, or come again.
+func (w *wild) turn() {
 	w.change(func() {
 		for _, l := range w.tree.Lists {
 			i := slices.IndexFunc(l.Products, func(p *streamstest.Product) bool { return p.Name == wildProduct })
