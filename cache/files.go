@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,14 +110,19 @@ func (f *Files) ReadFile(d Digest, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	var data bytes.Buffer
+	info, err := file.Stat()
+	if err == nil {
+		data.Grow(int(min(info.Size(), limit)) + bytes.MinRead)
+		_, err = data.ReadFrom(io.LimitReader(file, limit+1))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read blob %v in store %s: %w", d, f.dir, err)
 	}
-	if int64(len(data)) > limit {
+	if int64(data.Len()) > limit {
 		return nil, fmt.Errorf("cannot read blob %v in store %s: it has more than %d bytes", d, f.dir, limit)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // Prove reads blob d whole, whatever is known of it. The error is a [*MismatchError] if it is not what w wants.

@@ -3,6 +3,8 @@ package mirror_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -113,6 +115,27 @@ func newClient(t *testing.T) *upstream.Client {
 	c := upstream.NewClient(&upstream.Options{Attempts: 2})
 	t.Cleanup(c.Close)
 	return c
+}
+
+// provePath returns the size and the SHA-256 of what is published under a path, as they are on disk.
+func provePath(t *testing.T, s *cache.Store, stream, path string) (size int64, sum []byte) {
+	t.Helper()
+	found, err := s.Find(stream, cache.Published, path)
+	if err != nil {
+		t.Errorf("%s: %v", path, err)
+		return 0, nil
+	}
+	file, err := s.Files().Blob(found.Entry.Digest)
+	if err != nil {
+		t.Error(err)
+		return 0, nil
+	}
+	defer file.Close()
+	h := sha256.New()
+	if size, err = io.Copy(h, file); err != nil {
+		t.Error(err)
+	}
+	return size, h.Sum(nil)
 }
 
 // readPath returns what a client of the stream gets under path.
