@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -142,9 +141,17 @@ func (f *Files) Prove(d Digest, w Want) error {
 // eachBlob calls visit with every file that is named like a blob, in the order
 // of their digests.
 func (f *Files) eachBlob(ctx context.Context, visit func(d Digest, size int64) error) error {
+	blobs, err := f.root.OpenRoot(blobsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer blobs.Close()
 	for i := range 256 {
-		dir := fmt.Sprintf("%s/%02x", blobsDir, i)
-		list, err := f.readDir(dir)
+		dir := fmt.Sprintf("%02x", i)
+		list, err := readDirIn(blobs, dir)
 		if err != nil {
 			return err
 		}
@@ -152,7 +159,7 @@ func (f *Files) eachBlob(ctx context.Context, visit func(d Digest, size int64) e
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			if !isDigest(e) || e.Name()[:2] != path.Base(dir) {
+			if !isDigest(e) || e.Name()[:2] != dir {
 				continue
 			}
 			d, _ := ParseDigest(e.Name())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -147,8 +148,11 @@ func (f *Files) names(dir string, accept func(fs.DirEntry) bool) ([]string, erro
 	return names, nil
 }
 
-func (f *Files) readDir(dir string) ([]fs.DirEntry, error) {
-	d, err := f.root.Open(dir)
+func (f *Files) readDir(dir string) ([]fs.DirEntry, error) { return readDirIn(f.root, dir) }
+
+// readDirIn returns what is in a directory below root, sorted; nothing where that is not there.
+func readDirIn(root *os.Root, dir string) ([]fs.DirEntry, error) {
+	d, err := root.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

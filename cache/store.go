@@ -356,16 +356,30 @@ func (s *Store) makeLayout() error {
 		}
 	}
 	if _, err := s.root.Stat(blobsDir + "/ff"); err != nil {
-		for i := range 256 {
-			if err := mkdir(fmt.Sprintf("%s/%02x", blobsDir, i), 0o755); err != nil {
-				return err
-			}
+		if err := s.makeBlobDirs(); err != nil {
+			return err
 		}
+		made = true
 	}
 	if !made {
 		return nil
 	}
 	return s.disk.SyncFS()
+}
+
+// makeBlobDirs makes what is missing of the directories of blobs, the last of which stands for all.
+func (s *Store) makeBlobDirs() error {
+	blobs, err := s.root.OpenRoot(blobsDir) // once: each name below the root takes an open of every directory on its way
+	if err != nil {
+		return err
+	}
+	defer blobs.Close()
+	for i := range 256 {
+		if err := blobs.Mkdir(fmt.Sprintf("%02x", i), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close gives the store up. No other method may be running, and no [Ingest] be open. Blobs that were not flushed are not lost
