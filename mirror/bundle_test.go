@@ -355,6 +355,56 @@ func TestHandoversStay(t *testing.T) {
 	}
 }
 
+// A bundle that is imported again changes nothing of when its snapshot came, nor what is current, and it is said what that is.
+func TestImportAgain(t *testing.T) {
+	tree := streamstest.MAAS(streamstest.Shape{})
+	near := newSite(t, tree)
+	near.mustSync()
+	key, err := near.m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := near.export(mirror.ExportOptions{})
+	tree.AddDay()
+	near.upstream.Publish(tree)
+	near.m = mirror.New(mirror.Options{Store: near.store, Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	near.mustSync()
+	newer := near.export(mirror.ExportOptions{})
+
+	far := newFarSite(t)
+	now := time.Now().UTC().Truncate(time.Second)
+	far.m = mirror.New(mirror.Options{Store: far.store, Now: func() time.Time { return now }})
+	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), AllowOlder: true}
+	far.mustTake(o, newer...)
+	snap, err := far.store.Current(stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := now
+	now = now.Add(time.Hour)
+	far.mustTake(o, old...)
+	was := current(t, far.store, stable)
+	now = now.Add(time.Hour)
+	results, err := far.take(o, newer...)
+	if err != nil || len(results) != 1 || results[0].There[stable] != snap.ID.String() || results[0].Current[stable] != was.String() {
+		t.Errorf("%+v, %v", results, err)
+	}
+	if is := current(t, far.store, stable); is != was || is == snap.ID {
+		t.Errorf("%v is current, and was %v; the newer one is %v", is, was, snap.ID)
+	}
+	if _, err := far.m.Key(); err != nil {
+		t.Fatal(err)
+	}
+	volumes := exportFrom(t, far.store, mirror.ExportOptions{Snapshots: []cache.Snapshot{snap}})
+	i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: tree.Keyring()})
+	if err != nil || len(i.Faults) > 0 {
+		t.Fatalf("%+v, %v", i, err)
+	}
+	if h := i.Streams[0].Handovers; len(h) != 2 || !h[1].Time.Equal(came) {
+		t.Errorf("handovers %+v, want the last since %v", h, came)
+	}
+}
+
 // What is not to be imported is refused before anything of it is taken in: a stream that is synced here, one that another site's
 // bundles bring, something older than what is here, and what upstream's keyring does not vouch for.
 func TestImportRefused(t *testing.T) {

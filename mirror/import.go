@@ -94,7 +94,8 @@ type BundleResult struct {
 	Created   time.Time         `json:"created"`
 	Volumes   int               `json:"volumes"`
 	Published map[string]string `json:"published,omitempty"` // the snapshots that are current by it, by stream
-	There     map[string]string `json:"there,omitempty"`     // those that are here already
+	There     map[string]string `json:"there,omitempty"`     // those that came before
+	Current   map[string]string `json:"current,omitempty"`   // the current ones of the streams of which something else came before
 	Missing   []MissingVolume   `json:"missing,omitempty"`   // what is to come before anything is published
 }
 

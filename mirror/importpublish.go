@@ -28,7 +28,7 @@ func (im *importing) finish(ctx context.Context, in *incoming) (*BundleResult, e
 			return nil, fmt.Errorf("%w: it counts on a file of %d bytes that is not here (%v); `oxbow store check --repair`, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", ErrGap, n.Size, n.Digest)
 		}
 	}
-	res.Published, res.There = map[string]string{}, map[string]string{}
+	res.Published, res.There, res.Current = map[string]string{}, map[string]string{}, map[string]string{}
 	for _, s := range in.contents.Snapshots {
 		now, err := im.publish(ctx, in, s)
 		if err != nil {
@@ -38,6 +38,9 @@ func (im *importing) finish(ctx context.Context, in *incoming) (*BundleResult, e
 			res.Published[s.Stream] = s.ID.String()
 		} else {
 			res.There[s.Stream] = s.ID.String()
+			if now, err := im.m.store.Current(s.Stream); err == nil && now.ID != s.ID {
+				res.Current[s.Stream] = now.ID.String()
+			}
 		}
 	}
 	return res, im.m.store.Unexpect(in.id)
@@ -122,7 +125,8 @@ func (im *importing) complete(in *incoming, s bundle.Snapshot, man *cache.Manife
 	if err != nil {
 		return err
 	}
-	if st.Imported == nil || st.Imported.Snapshot == s.ID.String() || now.ID != s.ID && !man.Created.After(st.Imported.Created) {
+	noted := slices.ContainsFunc(st.Imported.arrivals(), func(a Arrival) bool { return a.Snapshot == s.ID.String() })
+	if st.Imported == nil || noted || now.ID != s.ID && !man.Created.After(st.Imported.Created) {
 		return nil // it is synced here, or something newer came
 	}
 	return im.record(in, s, man)

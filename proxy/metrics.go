@@ -68,7 +68,7 @@ func NewMetrics(version string) *Metrics {
 	m.makeSyncs()
 	m.swept = m.counters("swept_items_total", "Snapshots, files and unfinished downloads that sweeps of the server removed.").WithLabelValues()
 	m.scrubbed = m.counters("scrubbed_bytes_total", "What scrubs of the server read of the store.").WithLabelValues()
-	m.faults = m.gauge("store_faults", "Faults that the last check, scrub or repair left in the store (`oxbow store check --repair` says which).")
+	m.faults = m.gauge("store_faults", "Faults that the last check, scrub or repair left in the store (`oxbow store check` says which).")
 	m.sweptBytes = m.counters("swept_bytes_total", "What these took on disk.").WithLabelValues()
 	m.commands = m.counters("control_commands_total", "Commands that came over the control socket, by name and by the status of the answer.", "command", "status")
 	m.registry.MustRegister(

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -111,6 +112,9 @@ func (w *importBundleWork) do(ctx context.Context, o *owner, out *screen) error 
 	if err != nil {
 		return err
 	}
+	if _, err := mirror.SiteKey(o.store.Files()); errors.Is(err, cache.ErrMiss) && slices.ContainsFunc(results, func(r *mirror.BundleResult) bool { return len(r.Published) > 0 }) {
+		printLine(out.stderr, "oxbow: this site has no key, and so no chain of custody for sites that sync from it, or bundles: `oxbow key generate` makes one")
+	}
 	return v.verdict()
 }
 
@@ -120,7 +124,11 @@ func showBundle(out *screen, r *mirror.BundleResult) {
 		printLine(out.stdout, "%s: published snapshot %.12s, by bundle %.12s of %s", stream, id, r.Bundle, stamp(r.Created))
 	}
 	for stream, id := range r.There {
-		printLine(out.stdout, "%s: snapshot %.12s came before", stream, id)
+		back := ""
+		if now := r.Current[stream]; now != "" {
+			back = fmt.Sprintf(", and %.12s is current: `oxbow snapshot rollback %s %[3]s` publishes it again", now, stream, id[:12])
+		}
+		printLine(out.stdout, "%s: snapshot %.12s came before%s", stream, id, back)
 	}
 	for _, m := range r.Missing {
 		printLine(out.stdout, "bundle %.12s: volume %d of %d is missing, with %s, %s", r.Bundle, m.Volume, r.Volumes, counted(m.Files, "file"), iec(m.Bytes))

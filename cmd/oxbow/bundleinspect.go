@@ -66,7 +66,7 @@ func inspectBundle(c *cli.Context, files bool) error {
 	case faults > 0:
 		return fmt.Errorf("%w: %s", mirror.ErrVerification, counted(faults, "fault"))
 	case files && missing > 0:
-		return fmt.Errorf("%w: what was read is proven, and %s of the bundle was not there to be read", errPartial, counted(missing, "volume"))
+		return fmt.Errorf("%w: what was read is proven, and the bundle has %s that could not be read", errPartial, counted(missing, "volume"))
 	case files && !c.Bool("json"):
 		return printLine(c.App.Writer, "proven, to the last byte: 0 faults")
 	}

@@ -32,7 +32,7 @@ func (h *health) note() []string {
 	if h.faults == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("the store has %s, as of %s: `oxbow store check --repair` says which", counted(h.faults, "fault"), h.at.UTC().Format(time.RFC3339))}
+	return []string{fmt.Sprintf("the store has %s, as of %s: `oxbow store check` says which", counted(h.faults, "fault"), h.at.UTC().Format(time.RFC3339))}
 }
 
 // republishEvery bounds how often requests for a damaged document have a stream synced.

@@ -121,7 +121,7 @@ func (t *treeImport) args() error {
 	}
 	for _, name := range append(streamFlags[:], "upstream") {
 		if c.IsSet(name) {
-			return usagef(c, "--%s describes a new stream, and %s is there: leave one of them out", name, word)
+			return usagef(c, "--%s describes a new stream, and %q stands for one that is there: leave one of them out; --name names a new one", name, word)
 		}
 	}
 	if !mirror.ValidName(word) {
