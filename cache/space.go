@@ -103,7 +103,7 @@ func (e *NoSpaceError) Error() string {
 	if e.Need > 0 {
 		need = " need " + sizeText(e.Need) + ","
 	}
-	return fmt.Sprintf("no space left for store %s:%s %s free, %s of it in reserve: free some on its file system, or run `oxbow store sweep`",
+	return fmt.Sprintf("no space left for store %s:%s %s free, %s of it in reserve (`store: reserve:` in the configuration): free some on its file system, or run `oxbow store sweep`",
 		e.Dir, need, sizeText(e.Free), sizeText(min(e.Free, e.Reserve)))
 }
 

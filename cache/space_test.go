@@ -108,9 +108,9 @@ func TestNoSpaceErrorSaysWhatToDo(t *testing.T) {
 		want string
 	}{
 		{NoSpaceError{Dir: "/s", Need: 3 << 30, Free: 2500 << 20, Reserve: 2 << 30},
-			"no space left for store /s: need 3.0 GiB, 2.4 GiB free, 2.0 GiB of it in reserve: free some on its file system, or run `oxbow store sweep`"},
+			"no space left for store /s: need 3.0 GiB, 2.4 GiB free, 2.0 GiB of it in reserve (`store: reserve:` in the configuration): free some on its file system, or run `oxbow store sweep`"},
 		{NoSpaceError{Dir: "/s", Free: 100, Reserve: 1 << 20},
-			"no space left for store /s: 100 bytes free, 100 bytes of it in reserve: free some on its file system, or run `oxbow store sweep`"},
+			"no space left for store /s: 100 bytes free, 100 bytes of it in reserve (`store: reserve:` in the configuration): free some on its file system, or run `oxbow store sweep`"},
 	} {
 		if got := test.err.Error(); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
