@@ -18,7 +18,7 @@ func unfinishedText(u *mirror.UnfinishedBundle) string {
 	if len(u.Snapshots) > 0 {
 		what += " of " + strings.Join(slices.Sorted(maps.Keys(u.Snapshots)), ", ")
 	}
-	lacks, remedy := "is not published: all of it is here", "import any volume of it again"
+	lacks, remedy := "is not published: all of it is here", "import any volume of it again, which publishes it or says why not"
 	switch {
 	case u.Volumes == 0:
 		lacks = "is not whole: an older oxbow did not note which volumes are missing"
