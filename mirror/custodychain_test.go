@@ -127,14 +127,14 @@ func (s *site) chained(links int, product string) string {
 	s.t.Helper()
 	var all []string
 	for _, v := range s.vouched().Versions {
-		if v.Origin == nil || len(v.Origin.Through) != links || v.Origin.Signed == nil {
+		if v.Origin == nil || len(v.Origin.HandedOn) != links || v.Origin.Signed == nil {
 			s.t.Errorf("%s %s: origin %+v", v.Product, v.Version, v.Origin)
 			continue
 		}
 		if by := v.Origin.Signed.UserID; by != "streamstest upstream" {
 			s.t.Errorf("%s %s: the origin is signed by %s", v.Product, v.Version, by)
 		}
-		for i, h := range v.Origin.Through {
+		for i, h := range v.Origin.HandedOn {
 			nearest := i == links-1
 			if n := len(h.Handovers); n == 0 || h.Handovers[n-1].Site != h.Signed.Fingerprint || h.Known != nearest {
 				s.t.Fatalf("handed on: %+v", h)
@@ -748,7 +748,7 @@ func TestCustodyRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, v := range custody.Versions {
-			if chained := v.Origin != nil && len(v.Origin.Through) == 2; chained != (len(custody.Faults) == 0) || v.Document == nil {
+			if chained := v.Origin != nil && len(v.Origin.HandedOn) == 2; chained != (len(custody.Faults) == 0) || v.Document == nil {
 				t.Errorf("with room for %d bytes: %s is of %+v, and there are %d faults", room, v.Version, v.Origin, len(custody.Faults))
 			}
 		}

@@ -16,10 +16,10 @@ import (
 
 // An Origin is the document at the beginning of a chain, of the upstream of the site that had the snapshot first.
 type Origin struct {
-	Voucher             // its paths are those in the manifest of that site
-	Given   bool        `json:"upstream_keys_given"` // the key that signed it is in the reader's keyring; otherwise it came along
-	Volumes []string    `json:"through"`             // digests of the custody volumes by which it came, that of the first site first
-	Through []*HandedOn `json:"-"`                   // these
+	Voucher              // its paths are those in the manifest of that site
+	Given    bool        `json:"upstream_keys_given"` // the key that signed it is in the reader's keyring; otherwise it came along
+	Through  []string    `json:"through"`             // digests of the custody volumes by which it came, that of the first site first
+	HandedOn []*HandedOn `json:"-"`                   // what these say of themselves, in the same order
 }
 
 // A HandedOn is what a custody volume says of itself: which site handed its snapshot on.
@@ -42,17 +42,17 @@ const maxLinks = 8
 type level struct {
 	tr         *tracing
 	texts      texts
-	within     *custodyLink // the volume; nil: it is the snapshot's
+	within     *chainLink   // the volume; nil: it is the snapshot's
 	along      trust        // the keys that came along, in a volume
 	keyless    error        // why there are none
 	candidates []*candidate // the best ones first
-	links      []*custodyLink
+	links      []*chainLink
 }
 
-// A custodyLink is a custody volume of a level.
-type custodyLink struct {
+// A chainLink is a custody volume of a level.
+type chainLink struct {
 	*HandedOn
-	volume *custodyVolume
+	volume *openedCustody
 	about  map[cache.Digest]bool
 	depth  int    // how many volumes it is within
 	level  *level // nil: not looked into yet
@@ -88,7 +88,7 @@ func (c *candidate) names(path string) []*streams.Item {
 }
 
 // newLevel reads upstream's lists: signed ones come first, of these the ones of this snapshot, and of these clearsigned ones.
-func (tr *tracing) newLevel(f texts, man *cache.Manifest, within *custodyLink) *level {
+func (tr *tracing) newLevel(f texts, man *cache.Manifest, within *chainLink) *level {
 	l := &level{tr: tr, texts: f, within: within}
 	if within != nil {
 		l.along, l.keyless = within.volume.upstreamTrust()
@@ -123,7 +123,7 @@ func (tr *tracing) newLevel(f texts, man *cache.Manifest, within *custodyLink) *
 		return n
 	}
 	slices.SortStableFunc(l.candidates, func(a, b *candidate) int { return cmp.Compare(rank(a), rank(b)) })
-	slices.SortStableFunc(l.links, func(a, b *custodyLink) int { return b.Created.Compare(a.Created) })
+	slices.SortStableFunc(l.links, func(a, b *chainLink) int { return b.Created.Compare(a.Created) })
 	return l
 }
 
@@ -206,7 +206,7 @@ func (l *level) judge(c *candidate, data, apart []byte) {
 }
 
 // upstreamTrust returns who may have signed the documents of the site's upstream, as the volume says.
-func (v *custodyVolume) upstreamTrust() (trust, error) {
+func (v *openedCustody) upstreamTrust() (trust, error) {
 	var d Description
 	if err := json.Unmarshal(v.members[bundle.StreamPath(v.snapshot.Stream)], &d); err != nil {
 		return trust{}, fmt.Errorf("%s: %w", bundle.StreamPath(v.snapshot.Stream), err)
@@ -228,7 +228,7 @@ func (v *custodyVolume) upstreamTrust() (trust, error) {
 
 // addLink opens a custody volume. Whoever signed it: that is told, and what it says of upstream is proven by itself.
 func (l *level) addLink(e cache.Entry) error {
-	k := &custodyLink{}
+	k := &chainLink{}
 	if l.within != nil {
 		k.depth = l.within.depth + 1
 	}
@@ -255,7 +255,7 @@ func (l *level) addLink(e cache.Entry) error {
 }
 
 // below returns the level in a volume.
-func (l *level) below(k *custodyLink) *level {
+func (l *level) below(k *chainLink) *level {
 	if k.level == nil {
 		k.level = l.tr.newLevel(k.volume, k.volume.manifest, k)
 	}
@@ -306,13 +306,13 @@ func (l *level) origin(c *candidate, id versionID, covers func(*streams.Version)
 
 // through returns the origin that a document has by way of a volume: what is the origin there or, where there is none, the document
 // that vouches there.
-func (tr *tracing) through(k *custodyLink, first *candidate, origin *Origin) *Origin {
+func (tr *tracing) through(k *chainLink, first *candidate, origin *Origin) *Origin {
 	o := Origin{Voucher: first.Voucher, Given: tr.given && first.refused == nil}
 	if origin != nil {
 		o = *origin
 	}
-	o.Volumes, o.Through = append(slices.Clone(o.Volumes), k.Digest), append(slices.Clone(o.Through), k.HandedOn)
-	key := o.Digest + " " + strings.Join(o.Volumes, " ")
+	o.Through, o.HandedOn = append(slices.Clone(o.Through), k.Digest), append(slices.Clone(o.HandedOn), k.HandedOn)
+	key := o.Digest + " " + strings.Join(o.Through, " ")
 	if tr.origins[key] == nil {
 		tr.origins[key] = &o
 	}
@@ -324,7 +324,7 @@ func (l *level) countsFor(c *candidate, path string, fits func(*streams.Item) bo
 	if c.counts(strict) == nil {
 		return true
 	}
-	return slices.ContainsFunc(l.links, func(k *custodyLink) bool {
+	return slices.ContainsFunc(l.links, func(k *chainLink) bool {
 		return k.about[c.digest] && l.below(k).names(path, fits)
 	})
 }
@@ -367,7 +367,7 @@ func (tr *tracing) handedOn() {
 		if v.Origin == nil {
 			continue
 		}
-		for _, h := range v.Origin.Through {
+		for _, h := range v.Origin.HandedOn {
 			if !slices.Contains(tr.custody.HandedOn, h) {
 				tr.custody.HandedOn = append(tr.custody.HandedOn, h)
 			}

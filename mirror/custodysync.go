@@ -14,8 +14,8 @@ import (
 	"oxbow/streams"
 )
 
-// custody is what there is of custody volumes at a sync.
-type custody struct {
+// syncCustody is what there is of custody volumes at a sync.
+type syncCustody struct {
 	volumes []keptVolume // the one that is about the catalog's documents, then those of before, the newest first
 	settled string       // accepted.Custody
 	missing string       // accepted.NoCustody
@@ -179,7 +179,7 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 			continue
 		}
 		data, err := readEntry(m.store.Files(), e)
-		var v *custodyVolume
+		var v *openedCustody
 		if err == nil {
 			v, err = openCustody(data, maxCustodyText, ownKeys, time.Time{})
 		} else {
@@ -202,7 +202,7 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 
 // addCustody adds the custody volumes that are about documents of the manifest, as few as will do: a list that stays as it is for
 // months is one of many snapshots of the site that it comes from, and the newest of their volumes says all about it.
-func (r *run) addCustody(man *cache.Manifest, c custody) {
+func (r *run) addCustody(man *cache.Manifest, c syncCustody) {
 	traced := map[cache.Digest]bool{} // documents of upstream's; true: a volume is about it
 	for _, e := range man.Entries {
 		if e.Kind == cache.KindUpstream || e.Kind == cache.KindEvidence {

@@ -107,7 +107,7 @@ func (s *showing) document(e cache.Entry) error {
 	}
 	switch {
 	case errors.Is(err, streams.ErrUnsigned) && s.kind == cache.KindUpstream && key[1].IsZero():
-		err = s.spoken(e.Path, d)
+		err = s.saysAsSigned(e.Path, d)
 	case err == nil && s.kind == cache.KindSite && strings.HasSuffix(e.Path, ".json") && streams.IsClearsigned(d.bytes):
 		err = errors.New("it has its signature in it, where clients read JSON alone")
 	}
@@ -142,9 +142,9 @@ func (d *shownDocument) open(f documents, e cache.Entry) (err error) {
 	return err
 }
 
-// spoken reports an unsigned document of upstream's that says something else than the signed form beside it: it is published only
-// with that.
-func (s *showing) spoken(path string, d *shownDocument) error {
+// saysAsSigned refuses an unsigned document of upstream's that says something else than the signed form beside it: it is published
+// only with that.
+func (s *showing) saysAsSigned(path string, d *shownDocument) error {
 	name, plain := strings.CutSuffix(path, ".json")
 	signed, ok := s.docs[name+".sjson"]
 	if !plain || !ok {
