@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,29 +9,8 @@ import (
 	"time"
 
 	"oxbow/cache"
-	"oxbow/mirror/bundle"
 	"oxbow/streams"
 )
-
-// An Origin is the document at the beginning of a chain, of the upstream of the site that had the snapshot first.
-type Origin struct {
-	Voucher              // its paths are those in the manifest of that site
-	Given    bool        `json:"upstream_keys_given"` // the key that signed it is in the reader's keyring; otherwise it came along
-	Through  []string    `json:"through"`             // digests of the custody volumes by which it came, that of the first site first
-	HandedOn []*HandedOn `json:"-"`                   // what these say of themselves, in the same order
-}
-
-// A HandedOn is what a custody volume says of itself: which site handed its snapshot on.
-type HandedOn struct {
-	Path      string          `json:"path"` // in the manifest; of one within another one in that one's
-	Digest    string          `json:"digest"`
-	Stream    string          `json:"stream"` // at that site, as the others
-	Snapshot  string          `json:"snapshot"`
-	Created   time.Time       `json:"created"`
-	Signed    Signature       `json:"signed"`
-	Known     bool            `json:"known"` // the key is one of the reader's; otherwise it came along
-	Handovers []*HandoverView `json:"handovers"`
-}
 
 // maxLinks bounds the custody volumes that are within each other.
 const maxLinks = 8
@@ -205,27 +183,6 @@ func (l *level) judge(c *candidate, data, apart []byte) {
 	}
 }
 
-// upstreamTrust returns who may have signed the documents of the site's upstream, as the volume says.
-func (v *openedCustody) upstreamTrust() (trust, error) {
-	var d Description
-	if err := json.Unmarshal(v.members[bundle.StreamPath(v.snapshot.Stream)], &d); err != nil {
-		return trust{}, fmt.Errorf("%s: %w", bundle.StreamPath(v.snapshot.Stream), err)
-	}
-	t := trust{allowUnsigned: d.Unsigned}
-	keys := v.members[bundle.UpstreamKeysPath(v.snapshot.Stream)]
-	if len(keys) == 0 {
-		if !d.Unsigned {
-			return t, errors.New("no keys of upstream came with it")
-		}
-		return t, nil
-	}
-	var err error
-	if t.keyring, err = streams.ReadKeyring(keys); err != nil {
-		return t, fmt.Errorf("%s: %w", bundle.UpstreamKeysPath(v.snapshot.Stream), err)
-	}
-	return t, nil
-}
-
 // addLink opens a custody volume. Whoever signed it: that is told, and what it says of upstream is proven by itself.
 func (l *level) addLink(e cache.Entry) error {
 	k := &chainLink{}
@@ -334,45 +291,6 @@ func (l *level) names(path string, fits func(*streams.Item) bool) bool {
 	return slices.ContainsFunc(l.candidates, func(c *candidate) bool {
 		return slices.ContainsFunc(c.names(path), fits) && l.countsFor(c, path, fits, true)
 	})
-}
-
-// know takes down whose keys are known.
-func (tr *tracing) know(by tracedBy) error {
-	known := by.known
-	if by.given && tr.trust.keyring != nil {
-		keys, err := tr.trust.keyring.Public()
-		if err != nil {
-			return err
-		}
-		known = slices.Concat(known, keys)
-	}
-	if len(known) > 0 {
-		ring, err := streams.ReadKeyring(known)
-		if err != nil {
-			return err
-		}
-		for _, k := range ring.Keys() {
-			tr.known[k.Fingerprint] = true
-		}
-	}
-	if ring, err := streams.ReadKeyring(by.along); err == nil {
-		tr.along = ring
-	}
-	return nil
-}
-
-// handedOn lists the links of all chains.
-func (tr *tracing) handedOn() {
-	for _, v := range tr.custody.Versions {
-		if v.Origin == nil {
-			continue
-		}
-		for _, h := range v.Origin.HandedOn {
-			if !slices.Contains(tr.custody.HandedOn, h) {
-				tr.custody.HandedOn = append(tr.custody.HandedOn, h)
-			}
-		}
-	}
 }
 
 // fault notes what is wrong, and within which volumes.

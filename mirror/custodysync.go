@@ -11,7 +11,6 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
 	"oxbow/mirror/upstream"
-	"oxbow/streams"
 )
 
 // syncCustody is what there is of custody volumes at a sync.
@@ -113,40 +112,6 @@ func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolum
 		return keptVolume{}, fmt.Errorf("cannot store it: %w", err)
 	}
 	return kept, nil
-}
-
-// trustCustody returns the keys that may have signed a custody volume: those of the stream, and those that were imported to be trusted.
-func (r *run) trustCustody(site *streams.Keyring) (*streams.Keyring, error) {
-	keys, err := r.m.custodyKeys(r.reader.trust)
-	if err != nil {
-		return nil, err
-	}
-	by := site.Keys()[0]
-	foreign := fmt.Errorf("%w: it comes from %s (%s)", bundle.ErrForeign, by.UserID, by.Fingerprint)
-	if len(keys) == 0 {
-		return nil, foreign
-	}
-	ring, err := streams.ReadKeyring(keys)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range ring.Keys() {
-		if slices.ContainsFunc(site.Keys(), func(own streams.KeyInfo) bool { return own.Fingerprint == k.Fingerprint }) {
-			return ring, nil
-		}
-	}
-	return nil, foreign
-}
-
-// custodyKeys returns the keys that may sign custody volumes, a binary keyring.
-func (m *Mirror) custodyKeys(t trust) (keys []byte, err error) {
-	if t.keyring != nil {
-		if keys, err = t.keyring.Public(); err != nil {
-			return nil, err
-		}
-	}
-	trusted, err := TrustedKeys(m.store.Files())
-	return slices.Concat(keys, trusted), err
 }
 
 // circumstances names an offer and the keys by which it is judged: while they are the same, so is the verdict.

@@ -1,11 +1,10 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"oxbow/cache"
@@ -85,17 +84,6 @@ func (im *importing) introduce(in *incoming, s bundle.Snapshot) error {
 	})
 }
 
-// signers returns the keys that sign what came, and those of what comes: older snapshots are still kept.
-func (rec *Imported) signers(new []byte) []byte {
-	switch {
-	case rec == nil:
-		return new
-	case bytes.Contains(rec.Signers, new):
-		return rec.Signers
-	}
-	return slices.Concat(rec.Signers, new)
-}
-
 // record notes how the stream came by what is published now.
 func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
 	kept, err := im.m.store.Files().Snapshots(s.Stream)
@@ -170,4 +158,30 @@ func (im *importing) define(in *incoming, stream string) error {
 		return err
 	}
 	return im.m.Define(def)
+}
+
+// definition is that of a stream, as the members of a bundle describe it.
+func definition(stream string, members map[string][]byte) (Stream, error) {
+	var d Description
+	if err := json.Unmarshal(members[bundle.StreamPath(stream)], &d); err != nil {
+		return Stream{}, unusable(stream, err)
+	}
+	def := Stream{Name: stream, Upstream: d.Upstream, Path: d.Path, Also: d.Also, Kind: d.Kind, Profile: d.Profile,
+		AllowUnsigned: d.Unsigned, Keyring: members[bundle.UpstreamKeysPath(stream)], Offline: true}
+	if err := def.Validate(); err != nil {
+		return Stream{}, unusable(stream, err)
+	}
+	return def, nil
+}
+
+func unusable(stream string, err error) error {
+	return fmt.Errorf("%w: nothing can be served by %s: %w; the bundle has to be made anew where it comes from", ErrUnfit, bundle.StreamPath(stream), err)
+}
+
+// definable says why a stream cannot be defined, if that is so.
+func (m *Mirror) definable(s Stream) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.stateFor(s)
+	return err
 }

@@ -54,6 +54,16 @@ func shownFaults(ctx context.Context, f documents, man *cache.Manifest, t trust,
 	return s.faults, s.lint(ctx, man)
 }
 
+// shownTrust returns whose signatures clients of a snapshot can check: those of the sites that sign it or, where it shows upstream's
+// documents, of upstream.
+func shownTrust(man *cache.Manifest, s Stream, signers []byte) (trust, error) {
+	if shownKind(man) == cache.KindUpstream {
+		return s.trust()
+	}
+	ring, err := streams.ReadKeyring(signers)
+	return trust{keyring: ring}, err
+}
+
 // A showing is what shownFaults goes through.
 type showing struct {
 	files  documents
@@ -259,3 +269,6 @@ func (s *showing) lint(ctx context.Context, man *cache.Manifest) error {
 	}
 	return nil
 }
+
+// withoutFiles are documents of a store whose files are still to come: these are taken for what metadata says.
+type withoutFiles struct{ documents }

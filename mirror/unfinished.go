@@ -137,17 +137,3 @@ func (m *Mirror) AbandonBundle(prefix string) (*UnfinishedBundle, error) {
 	}
 	return all[0], m.store.Unexpect(id)
 }
-
-// imports notes that a bundle is being imported, until end is called.
-func (m *Mirror) imports(id cache.Digest) (end func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.importing[id]++
-	return func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.importing[id]--; m.importing[id] == 0 {
-			delete(m.importing, id)
-		}
-	}
-}
