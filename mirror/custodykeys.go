@@ -93,21 +93,12 @@ func (r *run) trustCustody(site *streams.Keyring) (*streams.Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	by := site.Keys()[0]
-	foreign := fmt.Errorf("%w: it comes from %s (%s)", bundle.ErrForeign, by.UserID, by.Fingerprint)
-	if len(keys) == 0 {
-		return nil, foreign
+	ring, err := keyringOf(site, keys)
+	if ring == nil && err == nil {
+		by := site.Keys()[0]
+		err = fmt.Errorf("%w: it comes from %s (%s)", bundle.ErrForeign, by.UserID, by.Fingerprint)
 	}
-	ring, err := streams.ReadKeyring(keys)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range ring.Keys() {
-		if slices.ContainsFunc(site.Keys(), func(own streams.KeyInfo) bool { return own.Fingerprint == k.Fingerprint }) {
-			return ring, nil
-		}
-	}
-	return nil, foreign
+	return ring, err
 }
 
 // custodyKeys returns the keys that may sign custody volumes, a binary keyring.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"oxbow/cache"
+	"oxbow/mirror/bundle"
 	"oxbow/streams"
 )
 
@@ -199,7 +200,7 @@ func (l *level) addLink(e cache.Entry) error {
 	if err != nil {
 		return err
 	}
-	v, err := openCustody(data, l.tr.room, ownKeys, time.Time{})
+	v, err := openCustody(data, l.tr.room, bundle.AnySite, time.Time{})
 	if err != nil {
 		return err
 	}

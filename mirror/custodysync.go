@@ -146,7 +146,7 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 		data, err := readEntry(m.store.Files(), e)
 		var v *openedCustody
 		if err == nil {
-			v, err = openCustody(data, maxCustodyText, ownKeys, time.Time{})
+			v, err = openCustody(data, maxCustodyText, bundle.AnySite, time.Time{})
 		} else {
 			err = errors.Join(err, m.doubt([]unread{{e, err}}))
 		}

@@ -121,9 +121,6 @@ func (v *openedCustody) expired(now time.Time) bool {
 	})
 }
 
-// ownKeys is the [bundle.Trust] of who takes the key that comes with a volume.
-func ownKeys(site *streams.Keyring) (*streams.Keyring, error) { return site, nil }
-
 // A keptVolume is a custody volume that a snapshot has, or gets.
 type keptVolume struct {
 	cache.Entry

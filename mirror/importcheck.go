@@ -158,7 +158,7 @@ func (im *importing) notOlder(st *state, man *cache.Manifest) error {
 		}
 	}
 	accepted := st.Accepted.Index
-	if index := im.upstreamIndex(man); index.Before(accepted) {
+	if index := upstreamIndexTime(im.m.store.Files(), man); index.Before(accepted) {
 		is := "has no date"
 		if !index.IsZero() {
 			is = "is of " + streams.FormatTime(index)

@@ -9,7 +9,6 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
-	"oxbow/streams"
 )
 
 // finish publishes what a bundle brings, if all of it is here.
@@ -95,7 +94,7 @@ func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest
 		st.Imported = im.imported(in, s, man)
 		st.Imported.Signers = before.signers(st.Imported.Signers)
 		st.Imported.Earlier = before.earlier(st.Imported.Snapshot, kept)
-		st.Accepted.Index = im.upstreamIndex(man)
+		st.Accepted.Index = upstreamIndexTime(im.m.store.Files(), man)
 		st.Last = &Last{Time: im.m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	})
 }
@@ -123,29 +122,6 @@ func (im *importing) imported(in *incoming, s bundle.Snapshot, man *cache.Manife
 		rec.Handovers = append(rec.Handovers, string(in.aside[bundle.HandoverPath(s.Stream, n)]))
 	}
 	return rec
-}
-
-// upstreamIndex returns the date that upstream's index of a snapshot gives itself; zero if that cannot be told. How old it is shows how
-// old the images are, however new the bundle is.
-func (im *importing) upstreamIndex(man *cache.Manifest) time.Time {
-	for _, e := range man.Entries {
-		if e.Kind != cache.KindUpstream {
-			continue
-		}
-		data, err := readEntry(im.m.store.Files(), e)
-		if err != nil {
-			continue
-		}
-		text, err := textOf(data)
-		if err != nil {
-			continue
-		}
-		if x, err := streams.ParseIndex(text); err == nil {
-			at, _ := streams.ParseTime(x.Updated)
-			return at
-		}
-	}
-	return time.Time{}
 }
 
 // define records what a stream is, if that is not known yet.

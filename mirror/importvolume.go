@@ -19,25 +19,12 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 	if err != nil {
 		return err
 	}
-	in := im.in
-	if in == nil || in.id != r.Contents.ID() {
-		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}, signers: map[string][]byte{}}
-		im.ended = append(im.ended, im.m.imports(in.id))
-		in.earlier = im.cameEarlier(in)
-		if err := im.admit(in); err != nil {
-			return im.refuse(in, err)
-		}
-		if err := im.remember(r); err != nil {
+	if im.in == nil || im.in.id != r.Contents.ID() {
+		if err := im.begin(r); err != nil {
 			return err
 		}
-		for _, m := range in.contents.Members {
-			im.lease.Add(m.Content())
-		}
-		for _, n := range in.contents.Needs {
-			im.lease.Add(n.Digest)
-		}
-		im.in = in
 	}
+	in := im.in
 	taken := Taken{Name: v.Name, Bundle: in.id.String(), Of: in.contents.Volumes}
 	im.commits = new(errgroup.Group)
 	im.commits.SetLimit(committing)
@@ -51,6 +38,27 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 	if taken.Volume = r.Number(); im.o.Taken != nil {
 		im.o.Taken(taken)
 	}
+	return nil
+}
+
+// begin begins a bundle with the first of its volumes, unless it is refused.
+func (im *importing) begin(r *bundle.Reader) error {
+	in := &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}, signers: map[string][]byte{}}
+	im.ended = append(im.ended, im.m.imports(in.id))
+	in.earlier = im.cameEarlier(in)
+	if err := im.admit(in); err != nil {
+		return im.refuse(in, err)
+	}
+	if err := im.remember(r); err != nil {
+		return err
+	}
+	for _, m := range in.contents.Members {
+		im.lease.Add(m.Content())
+	}
+	for _, n := range in.contents.Needs {
+		im.lease.Add(n.Digest)
+	}
+	im.in = in
 	return nil
 }
 
