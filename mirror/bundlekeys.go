@@ -65,18 +65,28 @@ func (im *importing) trust(site *streams.Keyring) (*streams.Keyring, error) {
 	if len(ring) == 0 {
 		return nil, fmt.Errorf("%w: no key is; %s", bundle.ErrForeign, howToTrust(site))
 	}
-	keyring, err := streams.ReadKeyring(ring)
+	keyring, err := keyringOf(site, ring)
+	if keyring == nil && err == nil {
+		err = fmt.Errorf("%w; %s", bundle.ErrForeign, howToTrust(site))
+	}
+	return keyring, err
+}
+
+// keyringOf returns the keyring of some keys, a binary keyring, if one of the site's is among them; nil: none is.
+func keyringOf(site *streams.Keyring, keys []byte) (*streams.Keyring, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	ring, err := streams.ReadKeyring(keys)
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range site.Keys() {
-		for _, have := range keyring.Keys() {
-			if have.Fingerprint == k.Fingerprint {
-				return keyring, nil
-			}
+	for _, k := range ring.Keys() {
+		if slices.ContainsFunc(site.Keys(), func(own streams.KeyInfo) bool { return own.Fingerprint == k.Fingerprint }) {
+			return ring, nil
 		}
 	}
-	return nil, fmt.Errorf("%w; %s", bundle.ErrForeign, howToTrust(site))
+	return nil, nil
 }
 
 func howToTrust(site *streams.Keyring) string {

@@ -30,7 +30,7 @@ type catalog struct {
 	// went on contradicting each other: they may be put right under the same index.
 	unsettled bool
 
-	custody custody
+	custody syncCustody
 }
 
 // A document is one of upstream's own, as it came.

@@ -14,33 +14,33 @@ import (
 	"oxbow/cache"
 )
 
-// ErrNoCustody: a snapshot has no custody that could be handed on. Its documents are upstream's own, or what it takes is not here, such as
-// a key to sign with.
+// ErrNoCustody: a snapshot has no custody that could be handed on. Its documents are upstream's own, or what it takes is not here, such
+// as a key to sign with, or it would be longer than MaxCustody.
 var ErrNoCustody = errors.New("no custody to hand on")
 
 // A Custodian makes the custody volumes of a store's snapshots, for the sites that sync from this one. Those that were asked for last
-// are held in memory. Its methods may be called from several goroutines.
+// stay in memory, MaxCustody bytes of them. Its methods may be called from several goroutines.
 type Custodian struct {
 	files  *cache.Files
 	madeBy string
-	limit  int64 // of what is held, in bytes
+	limit  int64 // of the recent ones, in bytes
 
 	making singleflight.Group
 	turn   sync.Mutex // held while one is made: so that many at once do not take the memory of all
 
-	mu   sync.Mutex   // guards the rest
-	held []heldVolume // the one that was asked for last comes first
+	mu     sync.Mutex     // guards the rest
+	recent []recentVolume // the one that was asked for last comes first
 }
 
-// A CustodyVolume is the custody of a snapshot, to be handed on.
+// A CustodyVolume is the custody of a snapshot, to be handed on: a bundle of one volume without files, of up to MaxCustody bytes.
 type CustodyVolume struct {
 	Bytes  []byte // which nobody changes
 	Digest cache.Digest
 }
 
-// A heldVolume is one in memory.
-type heldVolume struct {
-	of string // all that it is made of, in short
+// A recentVolume is one that stays in memory.
+type recentVolume struct {
+	of string // its ingredients
 	*CustodyVolume
 }
 
@@ -75,7 +75,7 @@ func (c *Custodian) Volume(ctx context.Context, stream string, id cache.Digest) 
 		if err != nil {
 			return nil, err
 		}
-		c.hold(heldVolume{of, v})
+		c.remember(recentVolume{of, v})
 		return v, nil
 	})
 	select {
@@ -114,7 +114,7 @@ func (c *Custodian) ingredients(stream string, id cache.Digest) (string, error) 
 	return cache.Sum(parts).String(), err
 }
 
-// make makes a volume.
+// make makes a volume, which takes as much memory as it has bytes.
 func (c *Custodian) make(ctx context.Context, stream string, id cache.Digest) (*CustodyVolume, error) {
 	man, err := c.files.Manifest(stream, id)
 	if err != nil {
@@ -139,29 +139,29 @@ func (c *Custodian) make(ctx context.Context, stream string, id cache.Digest) (*
 	return &CustodyVolume{b.Bytes(), cache.Sum(b.Bytes())}, nil
 }
 
-// recall returns a volume that is held; nil: none.
+// recall returns a recent volume; nil: it is none.
 func (c *Custodian) recall(of string) *CustodyVolume {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.held, func(h heldVolume) bool { return h.of == of })
+	i := slices.IndexFunc(c.recent, func(v recentVolume) bool { return v.of == of })
 	if i < 0 {
 		return nil
 	}
-	h := c.held[i]
-	c.held = slices.Insert(slices.Delete(c.held, i, i+1), 0, h)
-	return h.CustodyVolume
+	v := c.recent[i]
+	c.recent = slices.Insert(slices.Delete(c.recent, i, i+1), 0, v)
+	return v.CustodyVolume
 }
 
-// hold holds a volume, and lets go of those that were not asked for for the longest.
-func (c *Custodian) hold(h heldVolume) {
+// remember keeps a volume in memory, and lets go of those that were not asked for for the longest.
+func (c *Custodian) remember(v recentVolume) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	held := []heldVolume{h}
-	left := c.limit - int64(len(h.Bytes))
-	for _, other := range c.held {
+	recent := []recentVolume{v}
+	left := c.limit - int64(len(v.Bytes))
+	for _, other := range c.recent {
 		if left -= int64(len(other.Bytes)); left >= 0 {
-			held = append(held, other)
+			recent = append(recent, other)
 		}
 	}
-	c.held = held
+	c.recent = recent
 }

@@ -16,7 +16,6 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror"
 	"oxbow/mirror/upstream"
-	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
 
@@ -127,14 +126,14 @@ func (s *site) chained(links int, product string) string {
 	s.t.Helper()
 	var all []string
 	for _, v := range s.vouched().Versions {
-		if v.Origin == nil || len(v.Origin.Through) != links || v.Origin.Signed == nil {
+		if v.Origin == nil || len(v.Origin.HandedOn) != links || v.Origin.Signed == nil {
 			s.t.Errorf("%s %s: origin %+v", v.Product, v.Version, v.Origin)
 			continue
 		}
 		if by := v.Origin.Signed.UserID; by != "streamstest upstream" {
 			s.t.Errorf("%s %s: the origin is signed by %s", v.Product, v.Version, by)
 		}
-		for i, h := range v.Origin.Through {
+		for i, h := range v.Origin.HandedOn {
 			nearest := i == links-1
 			if n := len(h.Handovers); n == 0 || h.Handovers[n-1].Site != h.Signed.Fingerprint || h.Known != nearest {
 				s.t.Fatalf("handed on: %+v", h)
@@ -609,75 +608,6 @@ func TestCustodyChainIsBounded(t *testing.T) {
 	}
 }
 
-// Volumes are made once, and few are held.
-func TestCustodian(t *testing.T) {
-	t.Parallel()
-	tree := streamstest.MAAS(streamstest.Shape{})
-	near := newSite(t, tree)
-	near.mustSync()
-	first := current(t, near.store, stable)
-	c := mirror.NewCustodian(near.store.Files(), "oxbow test")
-	volume := func(id cache.Digest) *mirror.CustodyVolume {
-		v, err := c.Volume(t.Context(), stable, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	var g sync.WaitGroup
-	var mu sync.Mutex
-	made := map[*mirror.CustodyVolume]bool{}
-	for range 20 {
-		g.Go(func() {
-			v, err := c.Volume(t.Context(), stable, first)
-			mu.Lock()
-			defer mu.Unlock()
-			if made[v] = true; err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	g.Wait()
-	if len(made) != 1 {
-		t.Errorf("it was made %d times", len(made))
-	}
-	was := volume(first)
-	if v := volume(first); v != was || v.Digest != cache.Sum(v.Bytes) {
-		t.Error("it is not held")
-	}
-	again, err := mirror.NewCustodian(near.store.Files(), "oxbow test").Volume(t.Context(), stable, first)
-	if err != nil || !bytes.Equal(again.Bytes, was.Bytes) {
-		t.Errorf("another time it has other bytes: %v", err)
-	}
-	c.SetLimit(int64(len(was.Bytes)) + 100)
-	tree.AddDay()
-	near.upstream.Publish(tree)
-	near.mustSync()
-	second := volume(current(t, near.store, stable))
-	if volume(current(t, near.store, stable)) != second || volume(first) == was {
-		t.Error("two are held where one has room")
-	}
-	// Another key signs anew.
-	was = volume(first)
-	if _, err := near.m.GenerateKey(streams.Ed25519, true); err != nil {
-		t.Fatal(err)
-	}
-	if v := volume(first); v.Digest == was.Digest {
-		t.Error("a volume of the old key is handed out")
-	}
-	all := newAllSite(t, tree)
-	all.mustSyncPlain()
-	if _, err := all.m.Key(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := mirror.NewCustodian(all.store.Files(), "").Volume(t.Context(), stable, current(t, all.store, stable)); !errors.Is(err, mirror.ErrNoCustody) {
-		t.Errorf("of upstream's own documents: %v", err)
-	}
-	if _, err := c.Volume(t.Context(), stable, cache.Sum(nil)); !errors.Is(err, cache.ErrNoSnapshot) {
-		t.Errorf("of a snapshot that is not kept: %v", err)
-	}
-}
-
 // A site that passes the documents of the other one on keeps the chain too. A client that waits for metadata does not wait for that: the
 // next sync brings it.
 func TestCustodyOfWhatIsPassedOn(t *testing.T) {
@@ -748,7 +678,7 @@ func TestCustodyRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, v := range custody.Versions {
-			if chained := v.Origin != nil && len(v.Origin.Through) == 2; chained != (len(custody.Faults) == 0) || v.Document == nil {
+			if chained := v.Origin != nil && len(v.Origin.HandedOn) == 2; chained != (len(custody.Faults) == 0) || v.Document == nil {
 				t.Errorf("with room for %d bytes: %s is of %+v, and there are %d faults", room, v.Version, v.Origin, len(custody.Faults))
 			}
 		}

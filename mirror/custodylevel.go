@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,26 +13,6 @@ import (
 	"oxbow/streams"
 )
 
-// An Origin is the document at the beginning of a chain, of the upstream of the site that had the snapshot first.
-type Origin struct {
-	Voucher             // its paths are those in the manifest of that site
-	Given   bool        `json:"upstream_keys_given"` // the key that signed it is in the reader's keyring; otherwise it came along
-	Volumes []string    `json:"through"`             // digests of the custody volumes by which it came, that of the first site first
-	Through []*HandedOn `json:"-"`                   // these
-}
-
-// A HandedOn is what a custody volume says of itself: which site handed its snapshot on.
-type HandedOn struct {
-	Path      string          `json:"path"` // in the manifest; of one within another one in that one's
-	Digest    string          `json:"digest"`
-	Stream    string          `json:"stream"` // at that site, as the others
-	Snapshot  string          `json:"snapshot"`
-	Created   time.Time       `json:"created"`
-	Signed    Signature       `json:"signed"`
-	Known     bool            `json:"known"` // the key is one of the reader's; otherwise it came along
-	Handovers []*HandoverView `json:"handovers"`
-}
-
 // maxLinks bounds the custody volumes that are within each other.
 const maxLinks = 8
 
@@ -42,17 +21,17 @@ const maxLinks = 8
 type level struct {
 	tr         *tracing
 	texts      texts
-	within     *custodyLink // the volume; nil: it is the snapshot's
+	within     *chainLink   // the volume; nil: it is the snapshot's
 	along      trust        // the keys that came along, in a volume
 	keyless    error        // why there are none
 	candidates []*candidate // the best ones first
-	links      []*custodyLink
+	links      []*chainLink
 }
 
-// A custodyLink is a custody volume of a level.
-type custodyLink struct {
+// A chainLink is a custody volume of a level.
+type chainLink struct {
 	*HandedOn
-	volume *custodyVolume
+	volume *openedCustody
 	about  map[cache.Digest]bool
 	depth  int    // how many volumes it is within
 	level  *level // nil: not looked into yet
@@ -88,7 +67,7 @@ func (c *candidate) names(path string) []*streams.Item {
 }
 
 // newLevel reads upstream's lists: signed ones come first, of these the ones of this snapshot, and of these clearsigned ones.
-func (tr *tracing) newLevel(f texts, man *cache.Manifest, within *custodyLink) *level {
+func (tr *tracing) newLevel(f texts, man *cache.Manifest, within *chainLink) *level {
 	l := &level{tr: tr, texts: f, within: within}
 	if within != nil {
 		l.along, l.keyless = within.volume.upstreamTrust()
@@ -123,7 +102,7 @@ func (tr *tracing) newLevel(f texts, man *cache.Manifest, within *custodyLink) *
 		return n
 	}
 	slices.SortStableFunc(l.candidates, func(a, b *candidate) int { return cmp.Compare(rank(a), rank(b)) })
-	slices.SortStableFunc(l.links, func(a, b *custodyLink) int { return b.Created.Compare(a.Created) })
+	slices.SortStableFunc(l.links, func(a, b *chainLink) int { return b.Created.Compare(a.Created) })
 	return l
 }
 
@@ -205,30 +184,9 @@ func (l *level) judge(c *candidate, data, apart []byte) {
 	}
 }
 
-// upstreamTrust returns who may have signed the documents of the site's upstream, as the volume says.
-func (v *custodyVolume) upstreamTrust() (trust, error) {
-	var d Description
-	if err := json.Unmarshal(v.members[bundle.StreamPath(v.snapshot.Stream)], &d); err != nil {
-		return trust{}, fmt.Errorf("%s: %w", bundle.StreamPath(v.snapshot.Stream), err)
-	}
-	t := trust{allowUnsigned: d.Unsigned}
-	keys := v.members[bundle.UpstreamKeysPath(v.snapshot.Stream)]
-	if len(keys) == 0 {
-		if !d.Unsigned {
-			return t, errors.New("no keys of upstream came with it")
-		}
-		return t, nil
-	}
-	var err error
-	if t.keyring, err = streams.ReadKeyring(keys); err != nil {
-		return t, fmt.Errorf("%s: %w", bundle.UpstreamKeysPath(v.snapshot.Stream), err)
-	}
-	return t, nil
-}
-
 // addLink opens a custody volume. Whoever signed it: that is told, and what it says of upstream is proven by itself.
 func (l *level) addLink(e cache.Entry) error {
-	k := &custodyLink{}
+	k := &chainLink{}
 	if l.within != nil {
 		k.depth = l.within.depth + 1
 	}
@@ -242,7 +200,7 @@ func (l *level) addLink(e cache.Entry) error {
 	if err != nil {
 		return err
 	}
-	v, err := openCustody(data, l.tr.room, ownKeys, time.Time{})
+	v, err := openCustody(data, l.tr.room, bundle.AnySite, time.Time{})
 	if err != nil {
 		return err
 	}
@@ -255,7 +213,7 @@ func (l *level) addLink(e cache.Entry) error {
 }
 
 // below returns the level in a volume.
-func (l *level) below(k *custodyLink) *level {
+func (l *level) below(k *chainLink) *level {
 	if k.level == nil {
 		k.level = l.tr.newLevel(k.volume, k.volume.manifest, k)
 	}
@@ -306,13 +264,13 @@ func (l *level) origin(c *candidate, id versionID, covers func(*streams.Version)
 
 // through returns the origin that a document has by way of a volume: what is the origin there or, where there is none, the document
 // that vouches there.
-func (tr *tracing) through(k *custodyLink, first *candidate, origin *Origin) *Origin {
+func (tr *tracing) through(k *chainLink, first *candidate, origin *Origin) *Origin {
 	o := Origin{Voucher: first.Voucher, Given: tr.given && first.refused == nil}
 	if origin != nil {
 		o = *origin
 	}
-	o.Volumes, o.Through = append(slices.Clone(o.Volumes), k.Digest), append(slices.Clone(o.Through), k.HandedOn)
-	key := o.Digest + " " + strings.Join(o.Volumes, " ")
+	o.Through, o.HandedOn = append(slices.Clone(o.Through), k.Digest), append(slices.Clone(o.HandedOn), k.HandedOn)
+	key := o.Digest + " " + strings.Join(o.Through, " ")
 	if tr.origins[key] == nil {
 		tr.origins[key] = &o
 	}
@@ -324,7 +282,7 @@ func (l *level) countsFor(c *candidate, path string, fits func(*streams.Item) bo
 	if c.counts(strict) == nil {
 		return true
 	}
-	return slices.ContainsFunc(l.links, func(k *custodyLink) bool {
+	return slices.ContainsFunc(l.links, func(k *chainLink) bool {
 		return k.about[c.digest] && l.below(k).names(path, fits)
 	})
 }
@@ -334,45 +292,6 @@ func (l *level) names(path string, fits func(*streams.Item) bool) bool {
 	return slices.ContainsFunc(l.candidates, func(c *candidate) bool {
 		return slices.ContainsFunc(c.names(path), fits) && l.countsFor(c, path, fits, true)
 	})
-}
-
-// know takes down whose keys are known.
-func (tr *tracing) know(by tracedBy) error {
-	known := by.known
-	if by.given && tr.trust.keyring != nil {
-		keys, err := tr.trust.keyring.Public()
-		if err != nil {
-			return err
-		}
-		known = slices.Concat(known, keys)
-	}
-	if len(known) > 0 {
-		ring, err := streams.ReadKeyring(known)
-		if err != nil {
-			return err
-		}
-		for _, k := range ring.Keys() {
-			tr.known[k.Fingerprint] = true
-		}
-	}
-	if ring, err := streams.ReadKeyring(by.along); err == nil {
-		tr.along = ring
-	}
-	return nil
-}
-
-// handedOn lists the links of all chains.
-func (tr *tracing) handedOn() {
-	for _, v := range tr.custody.Versions {
-		if v.Origin == nil {
-			continue
-		}
-		for _, h := range v.Origin.Through {
-			if !slices.Contains(tr.custody.HandedOn, h) {
-				tr.custody.HandedOn = append(tr.custody.HandedOn, h)
-			}
-		}
-	}
 }
 
 // fault notes what is wrong, and within which volumes.

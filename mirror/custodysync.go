@@ -11,11 +11,10 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
 	"oxbow/mirror/upstream"
-	"oxbow/streams"
 )
 
-// custody is what there is of custody volumes at a sync.
-type custody struct {
+// syncCustody is what there is of custody volumes at a sync.
+type syncCustody struct {
 	volumes []keptVolume // the one that is about the catalog's documents, then those of before, the newest first
 	settled string       // accepted.Custody
 	missing string       // accepted.NoCustody
@@ -115,40 +114,6 @@ func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolum
 	return kept, nil
 }
 
-// trustCustody returns the keys that may have signed a custody volume: those of the stream, and those that were imported to be trusted.
-func (r *run) trustCustody(site *streams.Keyring) (*streams.Keyring, error) {
-	keys, err := r.m.custodyKeys(r.reader.trust)
-	if err != nil {
-		return nil, err
-	}
-	by := site.Keys()[0]
-	foreign := fmt.Errorf("%w: it comes from %s (%s)", bundle.ErrForeign, by.UserID, by.Fingerprint)
-	if len(keys) == 0 {
-		return nil, foreign
-	}
-	ring, err := streams.ReadKeyring(keys)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range ring.Keys() {
-		if slices.ContainsFunc(site.Keys(), func(own streams.KeyInfo) bool { return own.Fingerprint == k.Fingerprint }) {
-			return ring, nil
-		}
-	}
-	return nil, foreign
-}
-
-// custodyKeys returns the keys that may sign custody volumes, a binary keyring.
-func (m *Mirror) custodyKeys(t trust) (keys []byte, err error) {
-	if t.keyring != nil {
-		if keys, err = t.keyring.Public(); err != nil {
-			return nil, err
-		}
-	}
-	trusted, err := TrustedKeys(m.store.Files())
-	return slices.Concat(keys, trusted), err
-}
-
 // circumstances names an offer and the keys by which it is judged: while they are the same, so is the verdict.
 func (m *Mirror) circumstances(t trust, o *offer) string {
 	keys, err := m.custodyKeys(t)
@@ -179,9 +144,9 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 			continue
 		}
 		data, err := readEntry(m.store.Files(), e)
-		var v *custodyVolume
+		var v *openedCustody
 		if err == nil {
-			v, err = openCustody(data, maxCustodyText, ownKeys, time.Time{})
+			v, err = openCustody(data, maxCustodyText, bundle.AnySite, time.Time{})
 		} else {
 			err = errors.Join(err, m.doubt([]unread{{e, err}}))
 		}
@@ -202,7 +167,7 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 
 // addCustody adds the custody volumes that are about documents of the manifest, as few as will do: a list that stays as it is for
 // months is one of many snapshots of the site that it comes from, and the newest of their volumes says all about it.
-func (r *run) addCustody(man *cache.Manifest, c custody) {
+func (r *run) addCustody(man *cache.Manifest, c syncCustody) {
 	traced := map[cache.Digest]bool{} // documents of upstream's; true: a volume is about it
 	for _, e := range man.Entries {
 		if e.Kind == cache.KindUpstream || e.Kind == cache.KindEvidence {

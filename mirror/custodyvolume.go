@@ -33,9 +33,9 @@ func isCustody(e cache.Entry) bool {
 	return e.Kind == cache.KindEvidence && strings.HasPrefix(e.Path, custodyDir)
 }
 
-// A custodyVolume is one that was read. Its documents are proven as they are asked for.
-type custodyVolume struct {
-	*metadata
+// An openedCustody is one that was read. Its documents are proven as they are asked for.
+type openedCustody struct {
+	*bundleMetadata
 	contents  *bundle.Contents
 	signer    *streams.Signed
 	snapshot  bundle.Snapshot
@@ -43,11 +43,11 @@ type custodyVolume struct {
 	handovers []*HandoverView // by the signer last
 }
 
-// errNoCustody: it is a bundle, and no custody volume.
-var errNoCustody = errors.New("it is no custody volume: a bundle of one snapshot without files, that its maker hands over")
+// errNotCustody: it is a bundle, and no custody volume.
+var errNotCustody = errors.New("it is no custody volume: a bundle of one snapshot without files, that its maker hands over")
 
 // openCustody reads a custody volume that one of the keys which trust returns has signed. Its manifest has up to limit bytes.
-func openCustody(data []byte, limit int64, trust bundle.Trust, now time.Time) (*custodyVolume, error) {
+func openCustody(data []byte, limit int64, trust bundle.Trust, now time.Time) (*openedCustody, error) {
 	r, err := bundle.NewReader(bytes.NewReader(data), trust, now)
 	if err != nil {
 		return nil, err
@@ -55,9 +55,9 @@ func openCustody(data []byte, limit int64, trust bundle.Trust, now time.Time) (*
 	c := r.Contents
 	files, _ := c.Files()
 	if len(c.Snapshots) != 1 || c.Volumes != 1 || files > 0 || !c.Snapshots[0].Since.IsZero() {
-		return nil, errNoCustody
+		return nil, errNotCustody
 	}
-	v := &custodyVolume{metadata: newMetadata(limit), contents: c, signer: r.Signer, snapshot: c.Snapshots[0]}
+	v := &openedCustody{bundleMetadata: newBundleMetadata(limit), contents: c, signer: r.Signer, snapshot: c.Snapshots[0]}
 	v.members[bundle.SitePath()] = r.Keyring
 	for {
 		m, member, err := r.Next()
@@ -74,17 +74,17 @@ func openCustody(data []byte, limit int64, trust bundle.Trust, now time.Time) (*
 	if v.manifest = v.manifests[v.snapshot.ID]; v.manifest == nil || v.manifest.Stream != v.snapshot.Stream {
 		return nil, fmt.Errorf("%w: it has no manifest of snapshot %v", bundle.ErrContents, v.snapshot.ID)
 	}
-	if v.handovers, err = v.metadata.handovers(v.snapshot); err != nil {
+	if v.handovers, err = v.bundleMetadata.handovers(v.snapshot); err != nil {
 		return nil, err
 	}
 	if n := len(v.handovers); n == 0 || !v.handovers[n-1].Proven || v.handovers[n-1].Site != v.signer.Fingerprint {
-		return nil, errNoCustody
+		return nil, errNotCustody
 	}
 	return v, nil
 }
 
 // about returns the digests of the documents of which the volume has the custody: those that clients of the site are served.
-func (v *custodyVolume) about() map[cache.Digest]bool {
+func (v *openedCustody) about() map[cache.Digest]bool {
 	about := map[cache.Digest]bool{}
 	for _, e := range v.manifest.Entries {
 		if e.Kind == cache.KindSite {
@@ -95,7 +95,7 @@ func (v *custodyVolume) about() map[cache.Digest]bool {
 }
 
 // prove reports a document that the manifest names and the volume does not have as it should be.
-func (v *custodyVolume) prove() error {
+func (v *openedCustody) prove() error {
 	left := int64(maxCustodyText)
 	for _, e := range v.manifest.Entries {
 		if e.Kind == cache.KindItem || e.Kind == cache.KindKnown {
@@ -114,15 +114,12 @@ func (v *custodyVolume) prove() error {
 }
 
 // expired reports whether the key that signed the volume has expired by a time, long after it did.
-func (v *custodyVolume) expired(now time.Time) bool {
+func (v *openedCustody) expired(now time.Time) bool {
 	ring, err := streams.ReadKeyring(v.members[bundle.SitePath()])
 	return err == nil && slices.ContainsFunc(ring.Keys(), func(k streams.KeyInfo) bool {
 		return k.Fingerprint == v.signer.Fingerprint && !k.Expires.IsZero() && k.Expires.Before(now)
 	})
 }
-
-// ownKeys is the [bundle.Trust] of who takes the key that comes with a volume.
-func ownKeys(site *streams.Keyring) (*streams.Keyring, error) { return site, nil }
 
 // A keptVolume is a custody volume that a snapshot has, or gets.
 type keptVolume struct {
@@ -131,7 +128,7 @@ type keptVolume struct {
 	created time.Time // the snapshot of which it is
 }
 
-func newKeptVolume(e cache.Entry, v *custodyVolume) keptVolume {
+func newKeptVolume(e cache.Entry, v *openedCustody) keptVolume {
 	return keptVolume{e, v.about(), v.manifest.Created}
 }
 

@@ -12,8 +12,9 @@
 //     signed document that vouches for it.
 //   - Whatever a snapshot publishes, the document of upstream's that vouches for it is
 //     in the snapshot, signature and all ([TraceCustody]). Where upstream is a site like
-//     this one, what that has of its own upstream is in the snapshot too, if it hands it on
-//     (a custody volume, see [Custodian]).
+//     this one, its custody volume is in the snapshot too, if it offers one ([Custodian]):
+//     a bundle without files, of what that site has of its own upstream. So the chain goes
+//     on to the first upstream, over up to eight sites.
 //   - The site's documents change only with what they say: clients poll them by
 //     the hour, and a new date means new work for them.
 //   - Nothing is written when nothing is new.
@@ -32,8 +33,10 @@
 //
 // Snapshots cross an air gap as bundles, which package bundle defines. [PlanExport] says
 // what one brings, [Mirror.Import] takes volumes in, in any order, and publishes what is
-// whole and continues what is here, [InspectBundle] says what a bundle has, and
-// [Mirror.Have] what the next one can do without. Whose bundles count, the operator says
+// whole and continues what is here, [UnfinishedBundles] says of which more is to come
+// ([Mirror.AbandonBundle] gives one up), [InspectBundle] what a bundle has, and
+// [Mirror.Have] what the next one can do without. Nothing is published that clients
+// could not read, or not believe with the keys that they are given. Whose bundles count, the operator says
 // ([Mirror.TrustKeys]). A stream that came by bundles keeps the documents and signatures
 // of the site that made them, and a list of handovers from there to here.
 //

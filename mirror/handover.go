@@ -70,7 +70,7 @@ type HandoverView struct {
 // handovers reads who handed the snapshot over: each names the one before. A rollback of a site makes a snapshot of its own, with the
 // content of the one that came; so only the last has to be of this one. Keys are judged at the date of the signature: one that has
 // expired since was good when it signed.
-func (md *metadata) handovers(s bundle.Snapshot) (views []*HandoverView, err error) {
+func (md *bundleMetadata) handovers(s bundle.Snapshot) (views []*HandoverView, err error) {
 	ring, err := streams.ReadKeyring(slices.Concat(md.members[bundle.SitePath()], md.members[bundle.SiteKeysPath(s.Stream)]))
 	if err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,52 +13,6 @@ import (
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
 )
-
-// Imported says how a stream came by bundles.
-type Imported struct {
-	Arrival           // of the newest that came; of no snapshot: the first is being published
-	Site    string    `json:"site"`    // fingerprint of the key that signs its bundles
-	Created time.Time `json:"created"` // the newest
-	Bundle  string    `json:"bundle"`  // by which it came
-	Signers []byte    `json:"signers"` // the public keys that sign what its clients read
-	Earlier []Arrival `json:"earlier,omitempty"`
-
-	// Publishing is what is being published, or was as a crash came, as long as nothing came before. Older programs did not note it.
-	Publishing string `json:"publishing,omitempty"`
-}
-
-// comes reports whether a stream comes by bundles: whether a snapshot was published that came so.
-func (st *state) comes(f *cache.Files) bool {
-	if st.Imported == nil || st.Imported.Snapshot != "" {
-		return st.Imported != nil
-	}
-	kept, err := f.Snapshots(st.Stream.Name)
-	if errors.Is(err, cache.ErrNoSnapshot) {
-		return false
-	}
-	return err != nil || st.Imported.Publishing == "" || slices.ContainsFunc(kept, func(s cache.Snapshot) bool { return s.ID.String() == st.Imported.Publishing })
-}
-
-// ComesByBundles reports whether the snapshots of a stream come by bundles.
-func (m *Mirror) ComesByBundles(name string) bool {
-	st, err := readState(m.store.Files(), name)
-	return err == nil && st.comes(m.store.Files())
-}
-
-// forgetComing takes back what was noted of streams before their first snapshot was published that was to come by a bundle, and did
-// not: they are synced as before, or come by other bundles.
-func (m *Mirror) forgetComing() {
-	all, _ := m.store.Files().Streams()
-	for _, name := range all {
-		st, err := readState(m.store.Files(), name)
-		if err != nil || st.Imported == nil || st.comes(m.store.Files()) {
-			continue
-		}
-		if err := m.update(name, func(st *state) { st.Imported = nil }); err != nil {
-			m.log.Error("a stream is noted as one that comes by bundles, and none has come", "stream", name, "reason", err)
-		}
-	}
-}
 
 // ImportOptions are the wishes of one [Mirror.Import].
 type ImportOptions struct {
@@ -209,74 +162,6 @@ func (im *importing) beside(err error) error {
 	return errors.Join(im.damaged, err)
 }
 
-// An orderedVolume is a volume of which it is known where it belongs, if it is not the only one.
-type orderedVolume struct {
-	Volume
-	bundle   cache.Digest // its id
-	contents *bundle.Contents
-}
-
-// inOrder returns the volumes of a bundle together, those of older bundles first. Each is looked into for that, and then begun anew.
-// One of which not even that can be read is left out, and noted as damaged; any other error comes before anything is taken in.
-func (im *importing) inOrder(volumes []Volume) ([]orderedVolume, error) {
-	if len(volumes) == 1 { // which may be standard input
-		return []orderedVolume{{Volume: volumes[0]}}, nil
-	}
-	var ordered []orderedVolume
-	for _, v := range volumes {
-		seeker, ok := v.Reader.(io.Seeker)
-		if !ok {
-			return nil, fmt.Errorf("cannot import %s beside others: it is no file", v.Name)
-		}
-		r, err := bundle.NewReader(v.Reader, im.trust, im.m.now())
-		if err == nil {
-			_, err = seeker.Seek(0, io.SeekStart)
-		}
-		if err != nil {
-			err = fmt.Errorf("cannot import %s: %w", v.Name, err)
-		}
-		if errors.Is(err, bundle.ErrDamaged) {
-			im.damaged = append(im.damaged, err)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		ordered = append(ordered, orderedVolume{v, r.Contents.ID(), r.Contents})
-	}
-	slices.SortStableFunc(ordered, func(a, b orderedVolume) int {
-		return cmp.Or(a.contents.Created.Compare(b.contents.Created), a.bundle.Compare(b.bundle))
-	})
-	return inSequence(ordered), nil
-}
-
-// inSequence returns the volumes of a bundle behind those of bundles that it continues: two may be of the same second.
-func inSequence(volumes []orderedVolume) (sequence []orderedVolume) {
-	for len(volumes) > 0 {
-		next := volumes[0].bundle
-		for _, v := range volumes {
-			if !slices.ContainsFunc(volumes, v.continues) {
-				next = v.bundle
-				break
-			}
-		}
-		for _, v := range volumes {
-			if v.bundle == next {
-				sequence = append(sequence, v)
-			}
-		}
-		volumes = slices.DeleteFunc(volumes, func(v orderedVolume) bool { return v.bundle == next })
-	}
-	return sequence
-}
-
-// continues reports whether the volume's bundle continues a snapshot that the other's brings.
-func (v orderedVolume) continues(other orderedVolume) bool {
-	return slices.ContainsFunc(v.contents.Snapshots, func(s bundle.Snapshot) bool {
-		return slices.ContainsFunc(other.contents.Snapshots, func(o bundle.Snapshot) bool { return o.Stream == s.Stream && o.ID == s.Since })
-	})
-}
-
 // An importing is an Import under way.
 type importing struct {
 	m  *Mirror
@@ -309,20 +194,6 @@ type incoming struct {
 	earlier   bool              // files of it came by an import before, and are kept
 }
 
-// admit refuses a bundle that could not be published, by its table of contents.
-func (im *importing) admit(in *incoming) error {
-	for _, s := range in.contents.Snapshots {
-		st, err := im.state(s.Stream)
-		if err == nil {
-			err = im.admitted(st, in, s)
-		}
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", s.Stream, err)
-		}
-	}
-	return nil
-}
-
 // state returns what there is of a stream; an empty state, if nothing is. One of which the first snapshot never was published by a
 // bundle does not come by bundles yet.
 func (im *importing) state(stream string) (*state, error) {
@@ -334,31 +205,6 @@ func (im *importing) state(stream string) (*state, error) {
 		st.Imported = nil
 	}
 	return st, err
-}
-
-// admitted refuses a snapshot of a stream that may not come by that bundle.
-func (im *importing) admitted(st *state, in *incoming, s bundle.Snapshot) error {
-	switch {
-	case st.Held != nil:
-		return fmt.Errorf("held since %s by a rollback to %.12s: `oxbow snapshot rollback %s --resume`, and import it again", st.Held.Since.UTC().Format(time.RFC3339), st.Held.To, s.Stream)
-	case st.Imported == nil && st.Stream.Name != "" && !st.Stream.Offline:
-		return fmt.Errorf("%w, and would go on to be: `oxbow mirror drop %s` before, or `offline: true` in its configuration", ErrNotImported, s.Stream)
-	case st.Imported != nil && st.Imported.Site != in.contents.Site && in.contents.Site != im.o.TrustFingerprint:
-		return fmt.Errorf("%w: its bundles come from %s, and this one from %s; `--trust-fingerprint %[3]s` says that this is right", bundle.ErrForeign, st.Imported.Site, in.contents.Site)
-	}
-	return im.follows(st, s)
-}
-
-// follows refuses a snapshot that continues what is not here.
-func (im *importing) follows(st *state, s bundle.Snapshot) error {
-	if im.keeps(s.Stream, s.ID) || s.Since.IsZero() || im.keeps(s.Stream, s.Since) {
-		return nil
-	}
-	have := "has nothing of it"
-	if st.Imported != nil && st.Imported.Snapshot != "" {
-		have = fmt.Sprintf("has %.12s", st.Imported.Snapshot)
-	}
-	return fmt.Errorf("%w: it continues snapshot %.12s, and this site %s; import the bundle that brings %[2]s, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", ErrGap, s.Since, have)
 }
 
 func (im *importing) keeps(stream string, id cache.Digest) bool {

@@ -2,16 +2,115 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
 	"oxbow/streams"
 )
+
+// admit refuses a bundle that could not be published, by its table of contents.
+func (im *importing) admit(in *incoming) error {
+	for _, s := range in.contents.Snapshots {
+		st, err := im.state(s.Stream)
+		if err == nil {
+			err = im.admitted(st, in, s)
+		}
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", s.Stream, err)
+		}
+	}
+	return nil
+}
+
+// admitted refuses a snapshot of a stream that may not come by that bundle.
+func (im *importing) admitted(st *state, in *incoming, s bundle.Snapshot) error {
+	switch {
+	case st.Held != nil:
+		return fmt.Errorf("held since %s by a rollback to %.12s: `oxbow snapshot rollback %s --resume`, and import it again", st.Held.Since.UTC().Format(time.RFC3339), st.Held.To, s.Stream)
+	case st.Imported == nil && st.Stream.Name != "" && !st.Stream.Offline:
+		return fmt.Errorf("%w, and would go on to be: `oxbow mirror drop %s` before, or `offline: true` in its configuration", ErrNotImported, s.Stream)
+	case st.Imported != nil && st.Imported.Site != in.contents.Site && in.contents.Site != im.o.TrustFingerprint:
+		return fmt.Errorf("%w: its bundles come from %s, and this one from %s; `--trust-fingerprint %[3]s` says that this is right", bundle.ErrForeign, st.Imported.Site, in.contents.Site)
+	}
+	return im.follows(st, s)
+}
+
+// follows refuses a snapshot that continues what is not here.
+func (im *importing) follows(st *state, s bundle.Snapshot) error {
+	if im.keeps(s.Stream, s.ID) || s.Since.IsZero() || im.keeps(s.Stream, s.Since) {
+		return nil
+	}
+	have := "has nothing of it"
+	if st.Imported != nil && st.Imported.Snapshot != "" {
+		have = fmt.Sprintf("has %.12s", st.Imported.Snapshot)
+	}
+	return fmt.Errorf("%w: it continues snapshot %.12s, and this site %s; import the bundle that brings %[2]s, or give what `oxbow bundle have` prints here to `oxbow bundle export --have`", ErrGap, s.Since, have)
+}
+
+// prove refuses a bundle that could not be published, as far as its metadata tells.
+func (im *importing) prove(ctx context.Context, in *incoming) error {
+	for _, s := range in.contents.Snapshots {
+		if in.manifests[s.ID] == nil {
+			return fmt.Errorf("%w: it has no manifest of snapshot %v", bundle.ErrContents, s.ID)
+		}
+		ring, err := streams.ReadKeyring(in.aside[bundle.SiteKeysPath(s.Stream)])
+		if err == nil {
+			in.signers[s.Stream], err = ring.Public() // which becomes a part of the keyring of every client
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", bundle.ErrContents, bundle.SiteKeysPath(s.Stream), err)
+		}
+	}
+	if err := in.complete(); err != nil {
+		return err
+	}
+	if err := im.m.store.Flush(ctx); err != nil { // documents are read now
+		return err
+	}
+	for _, s := range in.contents.Snapshots {
+		if im.keeps(s.Stream, s.ID) {
+			continue
+		}
+		if err := im.check(ctx, in, s, withoutFiles{im.m.store.Files()}); err != nil {
+			return fmt.Errorf("stream %s: %w", s.Stream, err)
+		}
+	}
+	return nil
+}
+
+// complete refuses a bundle that does not bring what its snapshots name, nor says that it is there already, or that brings more.
+func (in *incoming) complete() error {
+	brings := map[cache.Digest]int64{}
+	for _, m := range in.contents.Members {
+		switch m.Kind() {
+		case bundle.KindFile:
+			brings[m.Digest] = m.Size
+		case bundle.KindDocument:
+			brings[m.Content()] = -1
+		}
+	}
+	for _, n := range in.contents.Needs {
+		brings[n.Digest] = n.Size
+	}
+	named := map[cache.Digest]bool{}
+	for _, man := range in.manifests {
+		for _, e := range man.Entries {
+			size, ok := brings[e.Digest]
+			if e.Kind == cache.KindKnown || !ok || size >= 0 && size != e.Size {
+				return fmt.Errorf("%w: it does not bring %s of stream %s (%v)", bundle.ErrContents, e.Path, man.Stream, e.Digest)
+			}
+			named[e.Digest] = true
+		}
+	}
+	for d := range brings {
+		if !named[d] {
+			return fmt.Errorf("%w: it brings %v, which no snapshot of it names", bundle.ErrContents, d)
+		}
+	}
+	return nil
+}
 
 // check refuses a snapshot that is not to be published: what it is of, how old it is, who vouches for it, whether clients could read
 // it. It is asked when all metadata was read, before any file comes, and once more before the switch: by then files can be read, and
@@ -59,7 +158,7 @@ func (im *importing) notOlder(st *state, man *cache.Manifest) error {
 		}
 	}
 	accepted := st.Accepted.Index
-	if index := im.upstreamIndex(man); index.Before(accepted) {
+	if index := upstreamIndexTime(im.m.store.Files(), man); index.Before(accepted) {
 		is := "has no date"
 		if !index.IsZero() {
 			is = "is of " + streams.FormatTime(index)
@@ -67,32 +166,6 @@ func (im *importing) notOlder(st *state, man *cache.Manifest) error {
 		return fmt.Errorf("%w: upstream's index in it %s, and the one that was accepted last, as the stream was synced here, of %s: %s", ErrOlder, is, streams.FormatTime(accepted), remedy)
 	}
 	return nil
-}
-
-// definition is that of a stream, as the members of a bundle describe it.
-func definition(stream string, members map[string][]byte) (Stream, error) {
-	var d Description
-	if err := json.Unmarshal(members[bundle.StreamPath(stream)], &d); err != nil {
-		return Stream{}, unusable(stream, err)
-	}
-	def := Stream{Name: stream, Upstream: d.Upstream, Path: d.Path, Also: d.Also, Kind: d.Kind, Profile: d.Profile,
-		AllowUnsigned: d.Unsigned, Keyring: members[bundle.UpstreamKeysPath(stream)], Offline: true}
-	if err := def.Validate(); err != nil {
-		return Stream{}, unusable(stream, err)
-	}
-	return def, nil
-}
-
-func unusable(stream string, err error) error {
-	return fmt.Errorf("%w: nothing can be served by %s: %w; the bundle has to be made anew where it comes from", ErrUnfit, bundle.StreamPath(stream), err)
-}
-
-// definable says why a stream cannot be defined, if that is so.
-func (m *Mirror) definable(s Stream) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, err := m.stateFor(s)
-	return err
 }
 
 // vouched refuses a snapshot of which something is not vouched for by the keyring that was given.
@@ -131,45 +204,4 @@ func (im *importing) fit(ctx context.Context, st *state, def Stream, in *incomin
 	return fmt.Errorf("%w: %s%s; `oxbow bundle verify` tells all of the bundle, which has to be made anew where it comes from", ErrUnfit, faults[0], more)
 }
 
-// shownTrust returns whose signatures clients of a snapshot can check: those of the sites that sign it or, where it shows upstream's
-// documents, of upstream.
-func shownTrust(man *cache.Manifest, s Stream, signers []byte) (trust, error) {
-	if shownKind(man) == cache.KindUpstream {
-		return s.trust()
-	}
-	ring, err := streams.ReadKeyring(signers)
-	return trust{keyring: ring}, err
-}
-
-// withoutFiles are documents of a store whose files are still to come: these are taken for what metadata says.
-type withoutFiles struct{ documents }
-
 func (withoutFiles) Prove(cache.Digest, cache.Want) error { return nil }
-
-// cameEarlier reports whether files of a bundle came by an import before, and were kept for the rest.
-func (im *importing) cameEarlier(in *incoming) bool {
-	return im.m.store.Expects(in.id) && slices.ContainsFunc(in.contents.Members, func(m bundle.Member) bool {
-		return m.Kind() == bundle.KindFile && im.m.store.Has(m.Digest)
-	})
-}
-
-// refuse ends what is expected of a bundle that is refused, unless files of it came before, or come by another import: it may be only
-// here and now that it is.
-func (im *importing) refuse(in *incoming, err error) error {
-	im.m.mu.Lock()
-	defer im.m.mu.Unlock()
-	if in.earlier || im.m.importing[in.id] > 1 {
-		return err
-	}
-	return errors.Join(err, im.m.store.Unexpect(in.id))
-}
-
-// withdrawn is refuse for what became of a bundle in the end: what can be put right here is kept.
-func (im *importing) withdrawn(in *incoming, err error) error {
-	for _, verdict := range []error{bundle.ErrContents, bundle.ErrForeign, ErrOlder, ErrVouched, ErrUnfit, ErrNotImported} {
-		if errors.Is(err, verdict) {
-			return im.refuse(in, err)
-		}
-	}
-	return err
-}

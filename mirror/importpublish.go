@@ -1,16 +1,14 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"oxbow/cache"
 	"oxbow/mirror/bundle"
-	"oxbow/streams"
 )
 
 // finish publishes what a bundle brings, if all of it is here.
@@ -88,17 +86,6 @@ func (im *importing) introduce(in *incoming, s bundle.Snapshot) error {
 	})
 }
 
-// signers returns the keys that sign what came, and those of what comes: older snapshots are still kept.
-func (rec *Imported) signers(new []byte) []byte {
-	switch {
-	case rec == nil:
-		return new
-	case bytes.Contains(rec.Signers, new):
-		return rec.Signers
-	}
-	return slices.Concat(rec.Signers, new)
-}
-
 // record notes how the stream came by what is published now.
 func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest) error {
 	kept, err := im.m.store.Files().Snapshots(s.Stream)
@@ -110,7 +97,7 @@ func (im *importing) record(in *incoming, s bundle.Snapshot, man *cache.Manifest
 		st.Imported = im.imported(in, s, man)
 		st.Imported.Signers = before.signers(st.Imported.Signers)
 		st.Imported.Earlier = before.earlier(st.Imported.Snapshot, kept)
-		st.Accepted.Index = im.upstreamIndex(man)
+		st.Accepted.Index = upstreamIndexTime(im.m.store.Files(), man)
 		st.Last = &Last{Time: im.m.now().UTC().Truncate(time.Second), Outcome: OutcomeDone}
 	})
 }
@@ -141,29 +128,6 @@ func (im *importing) imported(in *incoming, s bundle.Snapshot, man *cache.Manife
 	return rec
 }
 
-// upstreamIndex returns the date that upstream's index of a snapshot gives itself; zero if that cannot be told. How old it is shows how
-// old the images are, however new the bundle is.
-func (im *importing) upstreamIndex(man *cache.Manifest) time.Time {
-	for _, e := range man.Entries {
-		if e.Kind != cache.KindUpstream {
-			continue
-		}
-		data, err := readEntry(im.m.store.Files(), e)
-		if err != nil {
-			continue
-		}
-		text, err := textOf(data)
-		if err != nil {
-			continue
-		}
-		if x, err := streams.ParseIndex(text); err == nil {
-			at, _ := streams.ParseTime(x.Updated)
-			return at
-		}
-	}
-	return time.Time{}
-}
-
 // define records what a stream is, if that is not known yet.
 func (im *importing) define(in *incoming, stream string) error {
 	if _, err := readState(im.m.store.Files(), stream); !errors.Is(err, ErrNoStream) {
@@ -174,4 +138,30 @@ func (im *importing) define(in *incoming, stream string) error {
 		return err
 	}
 	return im.m.Define(def)
+}
+
+// definition is that of a stream, as the members of a bundle describe it.
+func definition(stream string, members map[string][]byte) (Stream, error) {
+	var d Description
+	if err := json.Unmarshal(members[bundle.StreamPath(stream)], &d); err != nil {
+		return Stream{}, unusable(stream, err)
+	}
+	def := Stream{Name: stream, Upstream: d.Upstream, Path: d.Path, Also: d.Also, Kind: d.Kind, Profile: d.Profile,
+		AllowUnsigned: d.Unsigned, Keyring: members[bundle.UpstreamKeysPath(stream)], Offline: true}
+	if err := def.Validate(); err != nil {
+		return Stream{}, unusable(stream, err)
+	}
+	return def, nil
+}
+
+func unusable(stream string, err error) error {
+	return fmt.Errorf("%w: nothing can be served by %s: %w; the bundle has to be made anew where it comes from", ErrUnfit, bundle.StreamPath(stream), err)
+}
+
+// definable says why a stream cannot be defined, if that is so.
+func (m *Mirror) definable(s Stream) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.stateFor(s)
+	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,25 +19,12 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 	if err != nil {
 		return err
 	}
-	in := im.in
-	if in == nil || in.id != r.Contents.ID() {
-		in = &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}, signers: map[string][]byte{}}
-		im.ended = append(im.ended, im.m.imports(in.id))
-		in.earlier = im.cameEarlier(in)
-		if err := im.admit(in); err != nil {
-			return im.refuse(in, err)
-		}
-		if err := im.remember(r); err != nil {
+	if im.in == nil || im.in.id != r.Contents.ID() {
+		if err := im.begin(r); err != nil {
 			return err
 		}
-		for _, m := range in.contents.Members {
-			im.lease.Add(m.Content())
-		}
-		for _, n := range in.contents.Needs {
-			im.lease.Add(n.Digest)
-		}
-		im.in = in
 	}
+	in := im.in
 	taken := Taken{Name: v.Name, Bundle: in.id.String(), Of: in.contents.Volumes}
 	im.commits = new(errgroup.Group)
 	im.commits.SetLimit(committing)
@@ -52,6 +38,27 @@ func (im *importing) volume(ctx context.Context, v Volume) error {
 	if taken.Volume = r.Number(); im.o.Taken != nil {
 		im.o.Taken(taken)
 	}
+	return nil
+}
+
+// begin begins a bundle with the first of its volumes, unless it is refused.
+func (im *importing) begin(r *bundle.Reader) error {
+	in := &incoming{id: r.Contents.ID(), contents: r.Contents, manifests: map[cache.Digest]*cache.Manifest{}, aside: map[string][]byte{}, signers: map[string][]byte{}}
+	im.ended = append(im.ended, im.m.imports(in.id))
+	in.earlier = im.cameEarlier(in)
+	if err := im.admit(in); err != nil {
+		return im.refuse(in, err)
+	}
+	if err := im.remember(r); err != nil {
+		return err
+	}
+	for _, m := range in.contents.Members {
+		im.lease.Add(m.Content())
+	}
+	for _, n := range in.contents.Needs {
+		im.lease.Add(n.Digest)
+	}
+	im.in = in
 	return nil
 }
 
@@ -155,87 +162,5 @@ func (im *importing) file(ctx context.Context, r *bundle.Reader, m bundle.Member
 		}
 		return err
 	})
-	return nil
-}
-
-// expect has what comes of a bundle stay until the rest is there, once all its metadata was read, and refuses what could not be
-// published.
-func (im *importing) expect(ctx context.Context, in *incoming) error {
-	if !in.proven {
-		if err := im.prove(ctx, in); err != nil {
-			return im.refuse(in, err)
-		}
-		in.proven = true
-	}
-	var blobs []cache.Digest
-	for _, man := range in.manifests {
-		for _, e := range man.Entries {
-			blobs = append(blobs, e.Digest)
-		}
-	}
-	slices.SortFunc(blobs, cache.Digest.Compare)
-	return im.m.store.Expect(in.contents.Encode(), slices.Compact(blobs))
-}
-
-// prove refuses a bundle that could not be published, as far as its metadata tells.
-func (im *importing) prove(ctx context.Context, in *incoming) error {
-	for _, s := range in.contents.Snapshots {
-		if in.manifests[s.ID] == nil {
-			return fmt.Errorf("%w: it has no manifest of snapshot %v", bundle.ErrContents, s.ID)
-		}
-		ring, err := streams.ReadKeyring(in.aside[bundle.SiteKeysPath(s.Stream)])
-		if err == nil {
-			in.signers[s.Stream], err = ring.Public() // which becomes a part of the keyring of every client
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", bundle.ErrContents, bundle.SiteKeysPath(s.Stream), err)
-		}
-	}
-	if err := in.complete(); err != nil {
-		return err
-	}
-	if err := im.m.store.Flush(ctx); err != nil { // documents are read now
-		return err
-	}
-	for _, s := range in.contents.Snapshots {
-		if im.keeps(s.Stream, s.ID) {
-			continue
-		}
-		if err := im.check(ctx, in, s, withoutFiles{im.m.store.Files()}); err != nil {
-			return fmt.Errorf("stream %s: %w", s.Stream, err)
-		}
-	}
-	return nil
-}
-
-// complete refuses a bundle that does not bring what its snapshots name, nor says that it is there already, or that brings more.
-func (in *incoming) complete() error {
-	brings := map[cache.Digest]int64{}
-	for _, m := range in.contents.Members {
-		switch m.Kind() {
-		case bundle.KindFile:
-			brings[m.Digest] = m.Size
-		case bundle.KindDocument:
-			brings[m.Content()] = -1
-		}
-	}
-	for _, n := range in.contents.Needs {
-		brings[n.Digest] = n.Size
-	}
-	named := map[cache.Digest]bool{}
-	for _, man := range in.manifests {
-		for _, e := range man.Entries {
-			size, ok := brings[e.Digest]
-			if e.Kind == cache.KindKnown || !ok || size >= 0 && size != e.Size {
-				return fmt.Errorf("%w: it does not bring %s of stream %s (%v)", bundle.ErrContents, e.Path, man.Stream, e.Digest)
-			}
-			named[e.Digest] = true
-		}
-	}
-	for d := range brings {
-		if !named[d] {
-			return fmt.Errorf("%w: it brings %v, which no snapshot of it names", bundle.ErrContents, d)
-		}
-	}
 	return nil
 }

@@ -72,7 +72,7 @@ type InspectedStream struct {
 // InspectBundle reads volumes of one bundle and says what it finds. It needs no store. What is not as it should be is a fault; the
 // error says that there is no telling: the first volume is none, or is signed by nobody who counts.
 func InspectBundle(ctx context.Context, volumes []Volume, o InspectOptions) (*Inspection, error) {
-	in := &inspecting{newMetadata(cache.MaxManifest), o, &Inspection{Faults: []string{}, Streams: []*InspectedStream{}, Read: []InspectedVolume{}}}
+	in := &inspecting{newBundleMetadata(cache.MaxManifest), o, &Inspection{Faults: []string{}, Streams: []*InspectedStream{}, Read: []InspectedVolume{}}}
 	for n, v := range volumes {
 		err := in.volume(ctx, v)
 		if ctx.Err() != nil {
@@ -148,7 +148,7 @@ func (i *Inspection) Missing() (missing []int) {
 
 // An inspecting is an inspection under way.
 type inspecting struct {
-	*metadata
+	*bundleMetadata
 	o   InspectOptions
 	res *Inspection
 }

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -149,25 +148,4 @@ func (p *published) untold(contentID, why string) error {
 		}
 	}
 	return fmt.Errorf("list %s is lost: upstream's documents %s", contentID, why)
-}
-
-// upstreamIndex reads upstream's index in a snapshot.
-func upstreamIndex(f *cache.Files, man *cache.Manifest) (*streams.Index, error) {
-	for _, e := range man.Entries {
-		if e.Kind != cache.KindUpstream || strings.HasSuffix(e.Path, ".gpg") {
-			continue
-		}
-		data, err := readEntry(f, e)
-		if err != nil {
-			return nil, err
-		}
-		text, err := textOf(data)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", e.Path, err)
-		}
-		if x, err := streams.ParseIndex(text); err == nil {
-			return x, nil
-		}
-	}
-	return nil, errors.New("the snapshot has no index of upstream's")
 }

@@ -245,21 +245,8 @@ func (m *Mirror) republish(ctx context.Context, name string, target *published, 
 	}
 	profile := st.Stream.profile(x)
 	if shownKind(target.manifest) == cache.KindSite && !bundled {
-		docs, findings, err := m.renderAgain(profile, target, now)
-		if err != nil {
+		if res.Warnings, err = m.addRendered(ctx, man, profile, target, now, lease); err != nil {
 			return nil, err
-		}
-		for _, f := range findings {
-			if !f.Fatal { // else it is told of with those that it makes refuse everything
-				res.Warnings = append(res.Warnings, f.String())
-			}
-		}
-		res.Warnings = append(res.Warnings, target.restored...)
-		r := &run{m: m, lease: lease}
-		for _, d := range docs {
-			if err := r.addDocument(ctx, man, cache.KindSite, string(d.Path), d.Bytes); err != nil {
-				return nil, err
-			}
 		}
 	}
 	if err := m.store.Flush(ctx); err != nil {
@@ -280,6 +267,27 @@ func (m *Mirror) republish(ctx context.Context, name string, target *published, 
 	}
 	res.Snapshot = id.String()
 	return res, err
+}
+
+// addRendered adds to a manifest the site's own documents of target, made anew. The warnings are of what was made out for that, and of
+// the rules that it breaks.
+func (m *Mirror) addRendered(ctx context.Context, man *cache.Manifest, profile streams.Profile, target, now *published, lease *cache.Lease) (warnings []string, err error) {
+	docs, findings, err := m.renderAgain(profile, target, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range findings {
+		if !f.Fatal { // else it is told of with those that it makes refuse everything
+			warnings = append(warnings, f.String())
+		}
+	}
+	r := &run{m: m, lease: lease}
+	for _, d := range docs {
+		if err := r.addDocument(ctx, man, cache.KindSite, string(d.Path), d.Bytes); err != nil {
+			return nil, err
+		}
+	}
+	return append(warnings, target.restored...), nil
 }
 
 // refusals warns of the clients that refuse a snapshot which is published all the same, and says why.

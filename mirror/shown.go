@@ -54,6 +54,16 @@ func shownFaults(ctx context.Context, f documents, man *cache.Manifest, t trust,
 	return s.faults, s.lint(ctx, man)
 }
 
+// shownTrust returns whose signatures clients of a snapshot can check: those of the sites that sign it or, where it shows upstream's
+// documents, of upstream.
+func shownTrust(man *cache.Manifest, s Stream, signers []byte) (trust, error) {
+	if shownKind(man) == cache.KindUpstream {
+		return s.trust()
+	}
+	ring, err := streams.ReadKeyring(signers)
+	return trust{keyring: ring}, err
+}
+
 // A showing is what shownFaults goes through.
 type showing struct {
 	files  documents
@@ -107,7 +117,7 @@ func (s *showing) document(e cache.Entry) error {
 	}
 	switch {
 	case errors.Is(err, streams.ErrUnsigned) && s.kind == cache.KindUpstream && key[1].IsZero():
-		err = s.spoken(e.Path, d)
+		err = s.saysAsSigned(e.Path, d)
 	case err == nil && s.kind == cache.KindSite && strings.HasSuffix(e.Path, ".json") && streams.IsClearsigned(d.bytes):
 		err = errors.New("it has its signature in it, where clients read JSON alone")
 	}
@@ -142,9 +152,9 @@ func (d *shownDocument) open(f documents, e cache.Entry) (err error) {
 	return err
 }
 
-// spoken reports an unsigned document of upstream's that says something else than the signed form beside it: it is published only
-// with that.
-func (s *showing) spoken(path string, d *shownDocument) error {
+// saysAsSigned refuses an unsigned document of upstream's that says something else than the signed form beside it: it is published
+// only with that.
+func (s *showing) saysAsSigned(path string, d *shownDocument) error {
 	name, plain := strings.CutSuffix(path, ".json")
 	signed, ok := s.docs[name+".sjson"]
 	if !plain || !ok {
@@ -259,3 +269,6 @@ func (s *showing) lint(ctx context.Context, man *cache.Manifest) error {
 	}
 	return nil
 }
+
+// withoutFiles are documents of a store whose files are still to come: these are taken for what metadata says.
+type withoutFiles struct{ documents }

@@ -51,28 +51,37 @@ func UnfinishedBundles(f *cache.Files) ([]*UnfinishedBundle, error) {
 		if slices.ContainsFunc(names, func(stream string) bool { return e.ID == cache.Sum(aboutTree(stream)) }) {
 			continue
 		}
-		u := &UnfinishedBundle{Bundle: e.ID.String(), Since: e.Since.UTC(), Last: e.Last.UTC(), KeptUntil: e.Until.UTC()}
-		c, err := bundle.Parse(e.About)
-		if err != nil && e.About != nil {
-			continue // of a tree
+		u, err := unfinished(f, e)
+		if err != nil {
+			return nil, err
 		}
-		if err == nil {
-			u.Site, u.Created, u.Volumes, u.Snapshots = c.Site, c.Created, c.Volumes, map[string]string{}
-			u.Missing = missingOf(c, f.Holds)
-			for _, s := range c.Snapshots {
-				u.Snapshots[s.Stream] = s.ID.String()
-			}
-			brought, err := broughtAll(f, c)
-			if err != nil {
-				return nil, err
-			}
-			if brought && len(u.Missing) == 0 {
-				continue // the note outlived it by a crash
-			}
+		if u != nil {
+			all = append(all, u)
 		}
-		all = append(all, u)
 	}
 	return all, nil
+}
+
+// unfinished returns the bundle of which something is expected; nil: it is of a tree, or the note outlived the bundle by a crash.
+func unfinished(f *cache.Files, e cache.Expected) (*UnfinishedBundle, error) {
+	u := &UnfinishedBundle{Bundle: e.ID.String(), Since: e.Since.UTC(), Last: e.Last.UTC(), KeptUntil: e.Until.UTC()}
+	if e.About == nil {
+		return u, nil // an older program noted it
+	}
+	c, err := bundle.Parse(e.About)
+	if err != nil {
+		return nil, nil
+	}
+	u.Site, u.Created, u.Volumes, u.Snapshots = c.Site, c.Created, c.Volumes, map[string]string{}
+	u.Missing = missingOf(c, f.Holds)
+	for _, s := range c.Snapshots {
+		u.Snapshots[s.Stream] = s.ID.String()
+	}
+	brought, err := broughtAll(f, c)
+	if err != nil || brought && len(u.Missing) == 0 {
+		return nil, err
+	}
+	return u, nil
 }
 
 // missingOf returns the volumes of a bundle that have what is not there, by their number.
@@ -136,18 +145,4 @@ func (m *Mirror) AbandonBundle(prefix string) (*UnfinishedBundle, error) {
 		return nil, fmt.Errorf("cannot give bundle %.12s up: %w", id, ErrImporting)
 	}
 	return all[0], m.store.Unexpect(id)
-}
-
-// imports notes that a bundle is being imported, until end is called.
-func (m *Mirror) imports(id cache.Digest) (end func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.importing[id]++
-	return func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.importing[id]--; m.importing[id] == 0 {
-			delete(m.importing, id)
-		}
-	}
 }

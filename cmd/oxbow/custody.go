@@ -101,7 +101,7 @@ func originRows(t table, o *mirror.Origin, indent string) {
 		whose = "that was given"
 	}
 	t.row(indent+"origin", fmt.Sprintf("%s, sha256 %.12s: %s, by a key %s", o.Path, o.Digest, signedText(&o.Voucher), whose))
-	for _, h := range o.Through {
+	for _, h := range o.HandedOn {
 		known := "a key that came with it"
 		if h.Known {
 			known = "a key that is trusted here"

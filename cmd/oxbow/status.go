@@ -81,18 +81,7 @@ func mirrorStatus(c *cli.Context) error {
 	for _, name := range coming {
 		found = append(found, streamStatus{Stream: name, Advertise: mirror.AdvertiseSelected, Offline: true})
 	}
-	told := bundles[:0]
-	for _, b := range bundles {
-		any := len(b.Snapshots) == 0 // which an older program did not note
-		for i := range found {
-			if len(b.Snapshots) == 0 || b.Brings(found[i].Stream) {
-				found[i].Unfinished, any = append(found[i].Unfinished, b), true
-			}
-		}
-		if any {
-			told = append(told, b)
-		}
-	}
+	told := tellUnfinished(found, bundles)
 	if c.Bool("json") {
 		return errors.Join(printJSON(c.App.Writer, found), unreadable)
 	}
@@ -116,6 +105,23 @@ func mirrorStatus(c *cli.Context) error {
 		printLine(c.App.Writer, "%s", unfinishedText(b))
 	}
 	return unreadable
+}
+
+// tellUnfinished adds the unfinished bundles to the streams that they bring, or may, and returns those that are to be told of.
+func tellUnfinished(found []streamStatus, bundles []*mirror.UnfinishedBundle) (told []*mirror.UnfinishedBundle) {
+	for _, b := range bundles {
+		unknown := len(b.Snapshots) == 0 // an older program did not note what it brings
+		tell := unknown
+		for i := range found {
+			if unknown || b.Brings(found[i].Stream) {
+				found[i].Unfinished, tell = append(found[i].Unfinished, b), true
+			}
+		}
+		if tell {
+			told = append(told, b)
+		}
+	}
+	return told
 }
 
 // statusNames returns the streams that are there of those that are wanted, or of all, and those that unfinished bundles are to bring

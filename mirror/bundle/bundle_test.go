@@ -95,11 +95,9 @@ func (b *made) volume(t testing.TB, n int) []byte {
 	return out.Bytes()
 }
 
-func trustAll(site *streams.Keyring) (*streams.Keyring, error) { return site, nil }
-
 // read reads a volume to its end, and returns the names of its members.
 func read(r io.Reader) (names []string, err error) {
-	b, err := NewReader(r, trustAll, theTime)
+	b, err := NewReader(r, AnySite, theTime)
 	if err != nil {
 		return nil, err
 	}
@@ -368,10 +366,10 @@ func TestExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	volume := b.volume(t, 1)
-	if _, err := NewReader(bytes.NewReader(volume), trustAll, theTime.Add(time.Minute)); err != nil {
+	if _, err := NewReader(bytes.NewReader(volume), AnySite, theTime.Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
-	if _, err := NewReader(bytes.NewReader(volume), trustAll, theTime.Add(2*time.Hour)); !errors.Is(err, ErrForeign) || errors.Is(err, ErrDamaged) {
+	if _, err := NewReader(bytes.NewReader(volume), AnySite, theTime.Add(2*time.Hour)); !errors.Is(err, ErrForeign) || errors.Is(err, ErrDamaged) {
 		t.Errorf("got %v", err)
 	}
 }

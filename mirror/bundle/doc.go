@@ -42,7 +42,8 @@
 // Its SHA-256 is the bundle's id. The signature is dated as the bundle is, which is the time of its newest snapshot: the same
 // snapshots and the same oxbow give the same bytes.
 //
-// A bundle of which every file is there already brings none: then it is the custody of its snapshots, what vouches for them.
+// A bundle of which every file is there already brings none: then it is the custody of its snapshots, what vouches for them. One
+// volume of one snapshot that is so is called a custody volume, and is what sites hand on over the network.
 //
 // # Reading
 //

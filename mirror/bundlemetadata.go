@@ -9,8 +9,8 @@ import (
 	"oxbow/mirror/bundle"
 )
 
-// metadata is what volumes of a bundle have beside files, held as it came: compressed.
-type metadata struct {
+// bundleMetadata is what volumes of a bundle have beside files, held as it came: compressed.
+type bundleMetadata struct {
 	members   map[string][]byte
 	docs      map[cache.Digest]bundle.Member
 	manifests map[cache.Digest]*cache.Manifest
@@ -18,12 +18,12 @@ type metadata struct {
 	limit     int64 // of these
 }
 
-func newMetadata(limit int64) *metadata {
-	return &metadata{members: map[string][]byte{}, docs: map[cache.Digest]bundle.Member{}, manifests: map[cache.Digest]*cache.Manifest{}, limit: limit}
+func newBundleMetadata(limit int64) *bundleMetadata {
+	return &bundleMetadata{members: map[string][]byte{}, docs: map[cache.Digest]bundle.Member{}, manifests: map[cache.Digest]*cache.Manifest{}, limit: limit}
 }
 
 // add takes in a member that is no file. One that is here already is read to its end, which proves it.
-func (md *metadata) add(m bundle.Member, data io.Reader) error {
+func (md *bundleMetadata) add(m bundle.Member, data io.Reader) error {
 	if md.members[m.Path] != nil {
 		_, err := io.Copy(io.Discard, data)
 		return err
@@ -50,7 +50,7 @@ func (md *metadata) add(m bundle.Member, data io.Reader) error {
 }
 
 // ReadFile returns a document of the bundle.
-func (md *metadata) ReadFile(d cache.Digest, limit int64) ([]byte, error) {
+func (md *bundleMetadata) ReadFile(d cache.Digest, limit int64) ([]byte, error) {
 	m, ok := md.docs[d]
 	if !ok {
 		return nil, fmt.Errorf("document %v is not in what was read of the bundle: %w", d, cache.ErrMiss)
