@@ -96,7 +96,8 @@ func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolum
 	if err != nil {
 		return keptVolume{}, err
 	}
-	v, err := openCustody(got.Bytes, maxCustodyText, r.trustCustody, r.m.now())
+	room := int64(maxCustodyText)
+	v, err := openCustody(got.Bytes, &room, r.trustCustody, r.m.now())
 	if err != nil {
 		return keptVolume{}, unfit{err}
 	}
@@ -181,7 +182,8 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 		data, err := readEntry(m.store.Files(), e)
 		var v *custodyVolume
 		if err == nil {
-			v, err = openCustody(data, maxCustodyText, ownKeys, time.Time{})
+			room := int64(maxCustodyText)
+			v, err = openCustody(data, &room, ownKeys, time.Time{})
 		} else {
 			err = errors.Join(err, m.doubt([]unread{{e, err}}))
 		}
