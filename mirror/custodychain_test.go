@@ -339,6 +339,9 @@ func TestCustodyRefused(t *testing.T) {
 			return strings.HasPrefix(r.URL.Path, mirror.CustodyDir)
 		}, "the document is longer than the bound of 67108864 bytes", false},
 		{"gone", linked("../../-/custody/stable/0123"), "HTTP 404", false},
+		{"where a shell would run it", func(w http.ResponseWriter, r *http.Request) bool {
+			return bytesOf(bytes.Repeat([]byte("<html>"), 500))(w, r) || linked("../../-/custody/stable/x;reboot;$(id)'&")(w, r)
+		}, "/-/custody/stable/x;reboot;$(id)%27&' | oxbow bundle verify -`", false},
 		{"at another server", linked("http://127.0.0.1:1/-/custody/stable/0123"), "it is at another server than the index", false},
 		{"of a server that fails", func(w http.ResponseWriter, r *http.Request) bool {
 			if strings.HasPrefix(r.URL.Path, mirror.CustodyDir) {

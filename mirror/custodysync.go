@@ -70,7 +70,15 @@ func custodyRemedy(err error, o *offer) string {
 	case mayChange(err):
 		return "the next sync tries again"
 	}
-	return fmt.Sprintf("`curl %s | oxbow bundle verify -` says more", shown(o.url))
+	return fmt.Sprintf("`curl %s | oxbow bundle verify -` says more", inShell(shown(o.url)))
+}
+
+// inShell returns a URL as a word of a command for people to paste: whoever offers it has chosen it.
+func inShell(url string) string {
+	if strings.Trim(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%:/@+,=") == "" {
+		return url
+	}
+	return "'" + strings.ReplaceAll(url, "'", "%27") + "'"
 }
 
 // mayChange reports whether another try at the same volume may do better than one that ended with err.
