@@ -254,6 +254,28 @@ func TestImportProvesWhatClientsRead(t *testing.T) {
 	newFarSite(t).mustTake(o, f.export(mirror.ExportOptions{})...)
 }
 
+// However much the documents have that clients would read, no more is held of them than there is room for: a bundle has them compressed,
+// to a thousandth of what they are. What several paths share counts once.
+func TestImportBoundsWhatClientsRead(t *testing.T) {
+	f := newForger(t, newSite(t, oneProduct()))
+	whole, seen := int64(0), map[cache.Digest]bool{}
+	for _, e := range f.honest.Entries {
+		if e.Kind == cache.KindSite && !strings.HasSuffix(e.Path, ".gpg") && !seen[e.Digest] {
+			seen[e.Digest] = true
+			whole += e.Size
+		}
+	}
+	for _, room := range []int64{0, 1, whole / 2, whole - 1, whole} {
+		faults, err := mirror.ShownWithin(t.Context(), f.store.Files(), f.honest, f.key.Public(), room)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if room < whole && (len(faults) != 1 || faults[0] != fmt.Sprintf("the documents that clients read have more than %d bytes", room)) || room == whole && len(faults) > 0 {
+			t.Errorf("with room for %d of %d bytes: %q", room, whole, faults)
+		}
+	}
+}
+
 // What upstream's own documents tell clients is proven too, with upstream's keys, where a snapshot shows them; of a stream that is
 // allowed to be unsigned too, and where upstream names a path with two contents, or gives no SHA-256.
 func TestImportProvesUpstreamsDocuments(t *testing.T) {

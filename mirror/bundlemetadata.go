@@ -39,6 +39,7 @@ func (md *bundleMetadata) add(m bundle.Member, data io.Reader) error {
 	case bundle.KindSnapshot:
 		text, err := bundle.Decompress(m, bytes.NewReader(text), md.limit-md.text)
 		if err != nil {
+			md.text = md.limit // it may have been as long
 			return err
 		}
 		md.text += int64(len(text))

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/bundle"
 	"oxbow/mirror/upstream"
 	"oxbow/streams/streamstest"
 )
@@ -335,6 +338,9 @@ func TestCustodyRefused(t *testing.T) {
 			return strings.HasPrefix(r.URL.Path, mirror.CustodyDir)
 		}, "the document is longer than the bound of 67108864 bytes", false},
 		{"gone", linked("../../-/custody/stable/0123"), "HTTP 404", false},
+		{"where a shell would run it", func(w http.ResponseWriter, r *http.Request) bool {
+			return bytesOf(bytes.Repeat([]byte("<html>"), 500))(w, r) || linked("../../-/custody/stable/x;reboot;$(id)'&")(w, r)
+		}, "/-/custody/stable/x;reboot;$(id)%27&' | oxbow bundle verify -`", false},
 		{"at another server", linked("http://127.0.0.1:1/-/custody/stable/0123"), "it is at another server than the index", false},
 		{"of a server that fails", func(w http.ResponseWriter, r *http.Request) bool {
 			if strings.HasPrefix(r.URL.Path, mirror.CustodyDir) {
@@ -716,4 +722,93 @@ func TestCustodyOverHTTPOfOthers(t *testing.T) {
 	if err != nil || len(custody.Faults) < 2 {
 		t.Errorf("by a keyring: %+v, %v", custody, err)
 	}
+}
+
+// What is within a custody volume takes no more room than its manifest says it does, and what is broken of it takes room too: else a
+// small volume has hours of work in it.
+func TestCustodyBombs(t *testing.T) {
+	t.Parallel()
+	f := newForger(t, newSite(t, oneProduct()))
+	c := newDownstream(t, hand(t, f.store, f.m))
+	c.mustSync()
+	man := c.manifest()
+	bomb := f.put(make([]byte, 1<<20))
+	forged := func(summary string, more ...cache.Entry) *cache.Manifest {
+		lying := &cache.Manifest{Stream: stable, Created: time.Now().UTC().Truncate(time.Second), Reason: summary, Entries: f.with(func(e cache.Entry) cache.Entry { return e }, more...)}
+		lying.Sort()
+		id := cache.Sum(lying.Encode())
+		file := filepath.Join(f.store.Files().Dir(), "snapshots", stable, id.String()) // a store does not publish what lies
+		if err := errors.Join(f.store.Flush(t.Context()), os.WriteFile(file, lying.Encode(), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		v, err := mirror.NewCustodian(f.store.Files(), "oxbow test").Volume(t.Context(), stable, id)
+		err = errors.Join(err, os.Remove(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := *man
+		changed.Entries = slices.Clone(man.Entries)
+		for i, e := range changed.Entries {
+			if strings.HasPrefix(e.Path, "custody/") {
+				if changed.Entries[i].Digest, err = c.store.Put(t.Context(), v.Bytes); err != nil {
+					t.Fatal(err)
+				}
+				changed.Entries[i].Size = int64(len(v.Bytes))
+			}
+		}
+		if err := c.store.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return &changed
+	}
+	custody := c.trace(forged("one that says it has a byte", cache.Entry{Kind: cache.KindEvidence, Digest: bomb, Size: 1, Path: "custody/1.tar"}))
+	if len(custody.Faults) != 1 || !strings.Contains(custody.Faults[0], "has more than 1 bytes when it is decompressed") {
+		t.Errorf("faults %q", custody.Faults)
+	}
+
+	broken := volumeWithManifest(t, f.key, make([]byte, 1<<20))
+	d, err := c.store.Put(t.Context(), broken)
+	if err == nil {
+		err = c.store.Flush(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := *man
+	many.Entries = slices.Clone(man.Entries)
+	for n := range 100 {
+		many.Entries = append(many.Entries, cache.Entry{Kind: cache.KindEvidence, Digest: d, Size: int64(len(broken)), Path: fmt.Sprintf("custody/%02d.tar", n)})
+	}
+	custody, err = mirror.TraceWithin(c.store.Files(), &many, c.stream, 5<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(custody.Faults) > 10 || !strings.Contains(strings.Join(custody.Faults, "\n"), "custody volumes and what is in them have more than") {
+		t.Errorf("%d faults: %q", len(custody.Faults), custody.Faults)
+	}
+}
+
+// volumeWithManifest returns a custody volume of a site, with something as its manifest.
+func volumeWithManifest(t *testing.T, key *streams.SigningKey, text []byte) []byte {
+	id := cache.Sum(text)
+	manifest := bundle.Compress(text)
+	contents := &bundle.Contents{MadeBy: "oxbow test", Created: time.Now().UTC().Truncate(time.Second), Site: key.Fingerprint(), Volumes: 1,
+		Snapshots: []bundle.Snapshot{{Stream: stable, ID: id}},
+		Members: []bundle.Member{{Path: bundle.SitePath(), Digest: cache.Sum(key.Public()), Size: int64(len(key.Public()))},
+			{Path: bundle.SnapshotPath(stable, id), Digest: cache.Sum(manifest), Size: int64(len(manifest))}, bundle.VolumeMember(1)}}
+	signed, err := key.Clearsign(contents.Encode(), contents.Created)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var volume bytes.Buffer
+	err = bundle.NewVolume(contents, signed, 1).Write(t.Context(), &volume, 0, func(m bundle.Member) (io.ReadCloser, error) {
+		if m.Path == bundle.SitePath() {
+			return io.NopCloser(bytes.NewReader(key.Public())), nil
+		}
+		return io.NopCloser(bytes.NewReader(manifest)), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return volume.Bytes()
 }

@@ -196,15 +196,14 @@ func (l *level) addLink(e cache.Entry) error {
 	if err := l.tr.take(e); err != nil {
 		return err
 	}
-	data, err := readEntry(l.texts, e)
+	data, err := readEntry(bounded{l.texts, e.Size}, e)
 	if err != nil {
 		return err
 	}
-	v, err := openCustody(data, l.tr.room, bundle.AnySite, time.Time{})
+	v, err := openCustody(data, &l.tr.room, bundle.AnySite, time.Time{})
 	if err != nil {
 		return err
 	}
-	l.tr.room -= v.text
 	k.volume, k.about = v, v.about()
 	k.HandedOn = &HandedOn{Path: e.Path, Digest: e.Digest.String(), Stream: v.snapshot.Stream, Snapshot: v.snapshot.ID.String(), Created: v.manifest.Created,
 		Signed: Signature{v.signer.Fingerprint, v.signer.SignedBy, v.signer.Created, v.expired(l.tr.now)}, Known: l.tr.known[v.signer.Fingerprint], Handovers: v.handovers}

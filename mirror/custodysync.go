@@ -69,7 +69,15 @@ func custodyRemedy(err error, o *offer) string {
 	case mayChange(err):
 		return "the next sync tries again"
 	}
-	return fmt.Sprintf("`curl %s | oxbow bundle verify -` says more", shown(o.url))
+	return fmt.Sprintf("`curl %s | oxbow bundle verify -` says more", inShell(shown(o.url)))
+}
+
+// inShell returns a URL as a word of a command for people to paste: whoever offers it has chosen it.
+func inShell(url string) string {
+	if strings.Trim(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%:/@+,=") == "" {
+		return url
+	}
+	return "'" + strings.ReplaceAll(url, "'", "%27") + "'"
 }
 
 // mayChange reports whether another try at the same volume may do better than one that ended with err.
@@ -95,7 +103,8 @@ func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolum
 	if err != nil {
 		return keptVolume{}, err
 	}
-	v, err := openCustody(got.Bytes, maxCustodyText, r.trustCustody, r.m.now())
+	room := int64(maxCustodyText)
+	v, err := openCustody(got.Bytes, &room, r.trustCustody, r.m.now())
 	if err != nil {
 		return keptVolume{}, unfit{err}
 	}
@@ -146,7 +155,8 @@ func (m *Mirror) keptVolumes(stream string) (kept []keptVolume) {
 		data, err := readEntry(m.store.Files(), e)
 		var v *openedCustody
 		if err == nil {
-			v, err = openCustody(data, maxCustodyText, bundle.AnySite, time.Time{})
+			room := int64(maxCustodyText)
+			v, err = openCustody(data, &room, bundle.AnySite, time.Time{})
 		} else {
 			err = errors.Join(err, m.doubt([]unread{{e, err}}))
 		}

@@ -46,8 +46,9 @@ type openedCustody struct {
 // errNotCustody: it is a bundle, and no custody volume.
 var errNotCustody = errors.New("it is no custody volume: a bundle of one snapshot without files, that its maker hands over")
 
-// openCustody reads a custody volume that one of the keys which trust returns has signed. Its manifest has up to limit bytes.
-func openCustody(data []byte, limit int64, trust bundle.Trust, now time.Time) (*openedCustody, error) {
+// openCustody reads a custody volume that one of the keys which trust returns has signed. Its manifest has up to room bytes, which it
+// takes off that, with an error too.
+func openCustody(data []byte, room *int64, trust bundle.Trust, now time.Time) (*openedCustody, error) {
 	r, err := bundle.NewReader(bytes.NewReader(data), trust, now)
 	if err != nil {
 		return nil, err
@@ -57,8 +58,9 @@ func openCustody(data []byte, limit int64, trust bundle.Trust, now time.Time) (*
 	if len(c.Snapshots) != 1 || c.Volumes != 1 || files > 0 || !c.Snapshots[0].Since.IsZero() {
 		return nil, errNotCustody
 	}
-	v := &openedCustody{bundleMetadata: newBundleMetadata(limit), contents: c, signer: r.Signer, snapshot: c.Snapshots[0]}
+	v := &openedCustody{bundleMetadata: newBundleMetadata(*room), contents: c, signer: r.Signer, snapshot: c.Snapshots[0]}
 	v.members[bundle.SitePath()] = r.Keyring
+	defer func() { *room -= v.text }()
 	for {
 		m, member, err := r.Next()
 		if err == io.EOF {

@@ -33,3 +33,12 @@ func TraceWithin(f *cache.Files, man *cache.Manifest, s Stream, room int64) (*Cu
 
 // SetLimit changes how many bytes are held.
 func (c *Custodian) SetLimit(n int64) { c.limit = n }
+
+// ShownWithin returns what keeps clients from a snapshot, whose documents may have so many bytes.
+func ShownWithin(ctx context.Context, f *cache.Files, man *cache.Manifest, signers []byte, room int64) ([]string, error) {
+	t, err := shownTrust(man, Stream{}, signers)
+	if err != nil {
+		return nil, err
+	}
+	return shownWithin(ctx, f, man, t, time.Now(), room)
+}

@@ -22,8 +22,17 @@ import (
 //
 // Whose signatures count is what t says. The error is about documents that cannot be had.
 func shownFaults(ctx context.Context, f documents, man *cache.Manifest, t trust, now time.Time) ([]string, error) {
+	return shownWithin(ctx, f, man, t, now, maxShownText)
+}
+
+// maxShownText bounds what the documents that clients read have in bytes, all together: they are held in memory, and compressed they
+// may have a thousandth of that. The whole of images.maas.io has a few tens of megabytes.
+const maxShownText = 256 << 20
+
+// shownWithin is shownFaults for documents of up to room bytes.
+func shownWithin(ctx context.Context, f documents, man *cache.Manifest, t trust, now time.Time, room int64) ([]string, error) {
 	s := &showing{files: f, trust: t, now: now, kind: shownKind(man), docs: map[string]cache.Entry{}, items: map[string]cache.Entry{},
-		read: map[string]*shownDocument{}, signed: map[[2]cache.Digest]error{}}
+		read: map[string]*shownDocument{}, opened: map[cache.Digest]*shownDocument{}, signed: map[[2]cache.Digest]error{}, room: room}
 	for _, e := range man.Entries {
 		switch e.Kind {
 		case s.kind:
@@ -44,6 +53,10 @@ func shownFaults(ctx context.Context, f documents, man *cache.Manifest, t trust,
 		}
 		if err := s.document(e); err != nil {
 			return nil, err
+		}
+		if s.room < 0 {
+			s.fault("the documents that clients read have more than %d bytes", room)
+			return s.faults, nil
 		}
 	}
 	s.indexes(man)
@@ -73,7 +86,9 @@ type showing struct {
 	docs   map[string]cache.Entry
 	items  map[string]cache.Entry
 	read   map[string]*shownDocument // by path; of the same content the same
+	opened map[cache.Digest]*shownDocument
 	signed map[[2]cache.Digest]error // what became of a signature, by the document and the signature apart
+	room   int64                     // bytes that may still be read
 	faults []string
 }
 
@@ -90,12 +105,11 @@ func (s *showing) fault(format string, args ...any) {
 
 // document reads a document, and asks who signed it.
 func (s *showing) document(e cache.Entry) error {
-	d := &shownDocument{}
-	if twin := s.twin(e); twin != nil {
-		d = twin
-	} else if err := d.open(s.files, e); errors.Is(err, cache.ErrMiss) {
+	d, err := s.open(e)
+	if errors.Is(err, cache.ErrMiss) {
 		return err
-	} else if err != nil {
+	}
+	if err != nil {
 		s.fault("clients cannot read %s: %v", e.Path, err)
 		return nil
 	}
@@ -127,29 +141,27 @@ func (s *showing) document(e cache.Entry) error {
 	return nil
 }
 
-// twin returns what was read already of the same content.
-func (s *showing) twin(e cache.Entry) *shownDocument {
-	for path, d := range s.read {
-		if s.docs[path].Digest == e.Digest {
-			return d
+// open reads and parses a document, which has to be one. What was read already of the same content is not read again.
+func (s *showing) open(e cache.Entry) (*shownDocument, error) {
+	if d := s.opened[e.Digest]; d != nil {
+		return d, nil
+	}
+	d := &shownDocument{}
+	var err error
+	if d.bytes, err = readEntry(s.files, e); err != nil {
+		return nil, err
+	}
+	s.room -= int64(len(d.bytes))
+	if d.text, err = textOf(d.bytes); err != nil {
+		return nil, err
+	}
+	if d.index, err = streams.ParseIndex(d.text); err != nil {
+		if d.list, err = streams.ParseProducts(d.text); err != nil {
+			return nil, err
 		}
 	}
-	return nil
-}
-
-// open reads and parses a document, which has to be one.
-func (d *shownDocument) open(f documents, e cache.Entry) (err error) {
-	if d.bytes, err = readEntry(f, e); err != nil {
-		return err
-	}
-	if d.text, err = textOf(d.bytes); err != nil {
-		return err
-	}
-	if d.index, err = streams.ParseIndex(d.text); err == nil {
-		return nil
-	}
-	d.list, err = streams.ParseProducts(d.text)
-	return err
+	s.opened[e.Digest] = d
+	return d, nil
 }
 
 // saysAsSigned refuses an unsigned document of upstream's that says something else than the signed form beside it: it is published
@@ -160,8 +172,8 @@ func (s *showing) saysAsSigned(path string, d *shownDocument) error {
 	if !plain || !ok {
 		return streams.ErrUnsigned
 	}
-	other := &shownDocument{}
-	if err := other.open(s.files, signed); err != nil {
+	other, err := s.open(signed)
+	if err != nil {
 		return err
 	}
 	return sameText(other.text, d.bytes, d.index != nil)

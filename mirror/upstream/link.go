@@ -23,9 +23,16 @@ func (l Link) Relates(rel string) bool {
 	return false
 }
 
+// maxLinkText bounds the Link headers of an answer in bytes; what is more is not read. A server may send megabytes of them.
+const maxLinkText = 16 << 10
+
 // linksOf returns the links of an answer from u, but for those that lead to no HTTP or HTTPS server.
 func linksOf(u *url.URL, header http.Header) (links []Link) {
+	left := maxLinkText
 	for _, value := range header.Values("Link") {
+		if left -= len(value); left < 0 {
+			break
+		}
 		for _, l := range parseLinks(value) {
 			at, err := u.Parse(l.target)
 			if _, ofAnother := l.params["anchor"]; ofAnother || err != nil || !isHTTP(at) {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -63,4 +64,30 @@ func FuzzLinks(f *testing.F) {
 			}
 		}
 	})
+}
+
+// However many links an answer has, no more are read than a page of text has room for: each takes a hundred times the memory of its text.
+func TestLinksAreBounded(t *testing.T) {
+	u := &url.URL{Scheme: "http", Host: "b", Path: "/s/i"}
+	for summary, values := range map[string][]string{
+		"in one value":        {strings.Repeat("<>,", 1<<20)},
+		"in many values":      slices.Repeat([]string{"<>"}, 1<<20),
+		"of many parameters":  {"<x>" + strings.Repeat("; a", 1<<20)},
+		"one that has no end": {"<" + strings.Repeat("x", 1<<20) + ">"},
+	} {
+		var links []Link
+		allocs := testing.AllocsPerRun(1, func() { links = linksOf(u, http.Header{"Link": values}) })
+		if len(links) > maxLinkText/2 || allocs > 20*maxLinkText {
+			t.Errorf("%s: %d links are read, in %v allocations", summary, len(links), allocs)
+		}
+		for _, l := range links {
+			if len(l.URL) > maxLinkText+20 {
+				t.Errorf("%s: a URL has %d bytes", summary, len(l.URL))
+			}
+		}
+	}
+	many := append(slices.Repeat([]string{"<a>"}, 50), `<x>; rel=ours`)
+	if links := linksOf(u, http.Header{"Link": many}); len(links) != 51 || !links[50].Relates("ours") {
+		t.Errorf("of 51 links %d are read", len(links))
+	}
 }
