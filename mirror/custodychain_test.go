@@ -19,6 +19,7 @@ import (
 	"oxbow/mirror"
 	"oxbow/mirror/bundle"
 	"oxbow/mirror/upstream"
+	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
 
