@@ -64,46 +64,88 @@ type HandoverView struct {
 	By     string    `json:"by"` // user id of the key, where it is known
 	Time   time.Time `json:"time"`
 	MadeBy string    `json:"made_by"`
-	Proven bool      `json:"proven"` // the key that signed it is in the bundle
+	Proven bool      `json:"proven"` // the key that signed it is there
 }
 
-// handovers reads who handed the snapshot over: each names the one before. A rollback of a site makes a snapshot of its own, with the
-// content of the one that came; so only the last has to be of this one. Keys are judged at the date of the signature: one that has
-// expired since was good when it signed.
-func (md *bundleMetadata) handovers(s bundle.Snapshot) (views []*HandoverView, err error) {
+// handovers reads who handed the snapshot over. A rollback of a site makes a snapshot of its own, with the content of the one that came;
+// so only the last has to be of this one.
+func (md *bundleMetadata) handovers(s bundle.Snapshot) ([]*HandoverView, error) {
 	ring, err := streams.ReadKeyring(slices.Concat(md.members[bundle.SitePath()], md.members[bundle.SiteKeysPath(s.Stream)]))
 	if err != nil {
 		return nil, err
 	}
-	var before cache.Digest
+	var docs []string
 	for n := 1; md.members[bundle.HandoverPath(s.Stream, n)] != nil; n++ {
-		doc := md.members[bundle.HandoverPath(s.Stream, n)]
+		docs = append(docs, string(md.members[bundle.HandoverPath(s.Stream, n)]))
+	}
+	views, err := viewHandovers(docs, s.Stream, ring)
+	if n := len(views); err == nil && n > 0 && views[n-1].Snapshot != s.ID.String() {
+		return nil, fmt.Errorf("%s: it is of snapshot %s", bundle.HandoverPath(s.Stream, n), views[n-1].Snapshot)
+	}
+	return views, err
+}
+
+// viewHandovers reads handovers of a stream, of which each names the one before. Keys are judged at the date of the signature: one that
+// has expired since was good when it signed.
+func viewHandovers(docs []string, stream string, ring *streams.Keyring) (views []*HandoverView, err error) {
+	var before cache.Digest
+	for i, doc := range docs {
 		v := &HandoverView{Proven: true}
-		signed, err := ring.Verify(doc, time.Time{})
+		signed, err := ring.Verify([]byte(doc), time.Time{})
 		text := []byte(nil)
 		switch {
 		case err == nil:
 			text, v.By = signed.Text, signed.SignedBy
 		case errors.Is(err, streams.ErrUnknownKey): // of a site between the first and the last
 			v.Proven = false
-			text, err = streams.ClearText(doc)
+			text, err = streams.ClearText([]byte(doc))
 		}
 		var h *Handover
 		if err == nil {
 			h, err = parseHandover(text)
 		}
-		if err == nil && (h.Stream != s.Stream || h.Before != before || signed != nil && signed.Fingerprint != h.Site) {
+		if err == nil && (h.Stream != stream || h.Before != before || signed != nil && signed.Fingerprint != h.Site) {
 			err = errors.New("it is of something else, or does not follow the one before")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", bundle.HandoverPath(s.Stream, n), err)
+			return nil, fmt.Errorf("%s: %w", bundle.HandoverPath(stream, i+1), err)
 		}
 		v.Snapshot, v.Site, v.Time, v.MadeBy = h.Snapshot.String(), h.Site, h.Time, h.MadeBy
 		views = append(views, v)
-		before = cache.Sum(doc)
-	}
-	if n := len(views); n > 0 && views[n-1].Snapshot != s.ID.String() {
-		return nil, fmt.Errorf("%s: it is of snapshot %s", bundle.HandoverPath(s.Stream, n), views[n-1].Snapshot)
+		before = cache.Sum([]byte(doc))
 	}
 	return views, nil
+}
+
+// A Coming is an [Arrival] as those signed it who handed the snapshot over.
+type Coming struct {
+	Snapshot  string          `json:"snapshot"` // another, if a rollback published its content anew
+	Time      time.Time       `json:"time"`     // when it came
+	Handovers []*HandoverView `json:"handovers"`
+}
+
+// ReadComing returns how the content of a kept snapshot came by a bundle; nil: it did not. Who handed it over is told by the keys that
+// bundles are trusted by here, and by those that sign what the stream's clients read. It needs no lock.
+func ReadComing(f *cache.Files, s cache.Snapshot) (*Coming, error) {
+	st, err := readState(f, s.Stream)
+	if err != nil {
+		return nil, err
+	}
+	came := st.Imported.arrival(s)
+	if came == nil {
+		return nil, nil
+	}
+	keys, err := TrustedKeys(f)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := streams.ReadKeyring(slices.Concat(keys, st.Imported.Signers))
+	if err != nil {
+		return nil, err
+	}
+	views, err := viewHandovers(came.Handovers, s.Stream, ring)
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell who handed snapshot %.12s over: %w", came.Snapshot, err)
+	}
+	return &Coming{came.Snapshot, came.Time, views}, nil
 }

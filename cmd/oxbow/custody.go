@@ -16,6 +16,7 @@ import (
 type custodyView struct {
 	Snapshot string `json:"snapshot"`
 	*mirror.Custody
+	Came *mirror.Coming `json:"came,omitempty"` // by a bundle
 }
 
 // showCustody prints who vouches for what a snapshot publishes. What nobody vouches for is an error.
@@ -35,10 +36,14 @@ func showCustody(c *cli.Context, files *cache.Files, s cache.Snapshot, man *cach
 	if err != nil {
 		return err
 	}
+	came, err := mirror.ReadComing(files, s)
+	if err != nil {
+		custody.Faults = append(custody.Faults, err.Error())
+	}
 	if c.Bool("json") {
-		err = printJSON(c.App.Writer, custodyView{s.ID.String(), custody})
+		err = printJSON(c.App.Writer, custodyView{s.ID.String(), custody, came})
 	} else {
-		err = printCustody(c, s, custody)
+		err = printCustody(c, s, custody, came)
 	}
 	if err == nil && len(custody.Faults) > 0 {
 		err = fmt.Errorf("%w: the custody of snapshot %.12s has %s", mirror.ErrVerification, s.ID, counted(len(custody.Faults), "fault"))
@@ -62,8 +67,9 @@ func chainsOf(custody *mirror.Custody) (all []chain) {
 	return all
 }
 
-// printCustody prints each document with where it comes from and the versions that it vouches for.
-func printCustody(c *cli.Context, s cache.Snapshot, custody *mirror.Custody) error {
+// printCustody prints each document with where it comes from and the versions that it vouches for, and then how the snapshot came, if
+// by a bundle.
+func printCustody(c *cli.Context, s cache.Snapshot, custody *mirror.Custody, came *mirror.Coming) error {
 	w := c.App.Writer
 	for _, of := range chainsOf(custody) {
 		printLine(w, "%s %s", of.doc.Kind, of.doc.Path)
@@ -83,6 +89,14 @@ func printCustody(c *cli.Context, s cache.Snapshot, custody *mirror.Custody) err
 			return err
 		}
 		fmt.Fprintln(w)
+	}
+	if came != nil {
+		t := newTable(w)
+		handoverRows(t, came.Handovers, "", "")
+		t.row("came", fmt.Sprintf("by a bundle, %s", stamp(came.Time)))
+		if err := t.flush(); err != nil {
+			return err
+		}
 	}
 	for _, fault := range custody.Faults {
 		printLine(w, "fault: %s", fault)
@@ -115,7 +129,7 @@ func handoverRows(t table, handovers []*mirror.HandoverView, indent, last string
 	for i, h := range handovers {
 		by, more := h.By, ""
 		if !h.Proven {
-			by = "its key is not in the bundle"
+			by = "its key is not here"
 		}
 		if i == len(handovers)-1 {
 			more = last
