@@ -7,6 +7,11 @@ import (
 	"oxbow/cache"
 )
 
+// Words. A document of upstream's that names what is published vouches for it. Where upstream is a site like this one, a custody volume
+// of that site says which document of its own upstream vouches there, and is one link of a chain; the document that the first upstream
+// signed is the origin. In each bundle, and so in each custody volume, the sites that had the snapshot sign a handover, one after the
+// other: these say by whom it came, and not what it is.
+
 // A Custody says of all that a snapshot publishes which document of upstream's vouches for it, and who signed that. The documents
 // are in the snapshot, byte for byte: so it can be traced where no network is, and when upstream is long gone.
 //

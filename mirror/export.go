@@ -208,13 +208,13 @@ func (e *exporting) aside(st *state, s cache.Snapshot) error {
 	var before []byte
 	n := 1
 	if came := st.Imported.arrival(s); came != nil {
-		for _, handover := range came.Handovers {
-			before = []byte(handover)
+		for _, doc := range came.Handovers {
+			before = []byte(doc)
 			e.add(bundle.HandoverPath(s.Stream, n), before)
 			n++
 		}
 	}
-	h := Handover{Stream: s.Stream, Snapshot: s.ID, Site: e.key.Fingerprint(), Time: e.since(s).UTC().Truncate(time.Second), MadeBy: e.o.MadeBy}
+	h := handover{Stream: s.Stream, Snapshot: s.ID, Site: e.key.Fingerprint(), Time: e.since(s).UTC().Truncate(time.Second), MadeBy: e.o.MadeBy}
 	if before != nil {
 		h.Before = cache.Sum(before)
 	}

@@ -13,19 +13,19 @@ import (
 	"oxbow/streams"
 )
 
-// A Handover says that a site handed a snapshot over, to whoever has the bundle.
-type Handover struct {
+// A handover says that a site handed a snapshot over, to whoever has the bundle.
+type handover struct {
 	Stream   string
 	Snapshot cache.Digest
-	Site     string // fingerprint of its key
-	Time     time.Time
-	MadeBy   string       // the program
+	Site     string       // fingerprint of its key
+	Time     time.Time    // since when the site had it
+	MadeBy   string       // the program that signed
 	Before   cache.Digest // of the handover by which the site got it; zero: it made the snapshot
 }
 
 const handoverFormat = "oxbow handover 1"
 
-func (h *Handover) encode() []byte {
+func (h *handover) encode() []byte {
 	before := "nothing"
 	if !h.Before.IsZero() {
 		before = h.Before.String()
@@ -34,7 +34,7 @@ func (h *Handover) encode() []byte {
 }
 
 // parseHandover accepts only what encode returns.
-func parseHandover(text []byte) (*Handover, error) {
+func parseHandover(text []byte) (*handover, error) {
 	lines := strings.Split(string(text), "\n")
 	values := map[string]string{}
 	for i, prefix := range []string{handoverFormat, "stream ", "snapshot ", "site ", "time ", "made by ", "after ", ""} {
@@ -43,7 +43,7 @@ func parseHandover(text []byte) (*Handover, error) {
 		}
 		values[prefix] = strings.TrimPrefix(lines[i], prefix)
 	}
-	h := &Handover{Stream: values["stream "], Site: values["site "], MadeBy: values["made by "]}
+	h := &handover{Stream: values["stream "], Site: values["site "], MadeBy: values["made by "]}
 	var errs [3]error
 	h.Snapshot, errs[0] = cache.ParseDigest(values["snapshot "])
 	h.Time, errs[1] = time.Parse(time.RFC3339, values["time "])
@@ -56,7 +56,7 @@ func parseHandover(text []byte) (*Handover, error) {
 	return h, nil
 }
 
-// A HandoverView is a [Handover] as it was signed.
+// A HandoverView is a handover as it was signed.
 type HandoverView struct {
 	Snapshot string `json:"snapshot"` // another than that of who came after, which published its content anew by a rollback
 
@@ -100,7 +100,7 @@ func viewHandovers(docs []string, stream string, ring *streams.Keyring) (views [
 			v.Proven = false
 			text, err = streams.ClearText([]byte(doc))
 		}
-		var h *Handover
+		var h *handover
 		if err == nil {
 			h, err = parseHandover(text)
 		}

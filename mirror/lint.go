@@ -53,7 +53,7 @@ func (v *Verdict) RefusedBy() (refusing []streams.Profile) {
 // document could not be had.
 func Lint(ctx context.Context, read Documents, profile streams.Profile) (*Verdict, error) {
 	v := &Verdict{Kind: KindPlain, Profile: profile}
-	for _, index := range []streams.Path{signedIndex, unsignedIndex} {
+	for _, index := range []streams.Path{streams.SignedIndex, streams.UnsignedIndex} {
 		doc, err := read(ctx, index)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -67,7 +67,7 @@ func Lint(ctx context.Context, read Documents, profile streams.Profile) (*Verdic
 		}
 	}
 	if v.Indexes == 0 {
-		return nil, fmt.Errorf("there is neither %s nor %s: %w", signedIndex, unsignedIndex, fs.ErrNotExist)
+		return nil, fmt.Errorf("there is neither %s nor %s: %w", streams.SignedIndex, streams.UnsignedIndex, fs.ErrNotExist)
 	}
 	return v, nil
 }
@@ -75,7 +75,7 @@ func Lint(ctx context.Context, read Documents, profile streams.Profile) (*Verdic
 // lintFamily follows an index as clients do. The unsigned family seldom breaks another
 // rule than the signed one; what both break is told once.
 func (v *Verdict) lintFamily(ctx context.Context, read Documents, index streams.Path, doc []byte) error {
-	signed := index == signedIndex
+	signed := index == streams.SignedIndex
 	x, err := parsed(doc, signed, streams.ParseIndex)
 	if err != nil {
 		v.add(index, unreadable("", index, err))

@@ -125,7 +125,7 @@ func (p *published) known() (n int) {
 
 // parse reads the site's own metadata: what clients were told last. A list that cannot be read is left out.
 func (p *published) parse() error {
-	text, err := p.text(unsignedIndex)
+	text, err := p.text(streams.UnsignedIndex)
 	if err == nil {
 		p.index, err = streams.ParseIndex(text)
 	}

@@ -111,9 +111,9 @@ func (r *reader) indexDocument(ctx context.Context, base string) (document, []by
 	if r.s.Index != "" {
 		return r.document(ctx, base, r.s.Index)
 	}
-	doc, text, err := r.document(ctx, base, signedIndex)
+	doc, text, err := r.document(ctx, base, streams.SignedIndex)
 	if r.s.AllowUnsigned && errors.Is(err, upstream.ErrNotFound) {
-		return r.document(ctx, base, unsignedIndex)
+		return r.document(ctx, base, streams.UnsignedIndex)
 	}
 	if errors.Is(err, upstream.ErrNotFound) {
 		err = fmt.Errorf("%w: this is no signed stream, or its URL is not the one above streams/v1; --allow-unsigned takes an unsigned one", err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"oxbow/cache"
+	"oxbow/streams"
 )
 
 // refreshAge is how old what was read of upstream's metadata may be before a request
@@ -117,7 +118,7 @@ func (m *Mirror) View(s Stream) cache.View {
 		}
 		return cache.Published
 	}
-	found, err := m.store.Find(s.Name, cache.Published, string(unsignedIndex))
+	found, err := m.store.Find(s.Name, cache.Published, string(streams.UnsignedIndex))
 	if errors.Is(err, cache.ErrMiss) || err == nil && !found.Current {
 		return cache.Upstream
 	}

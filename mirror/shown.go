@@ -202,7 +202,7 @@ func (s *showing) indexes(man *cache.Manifest) {
 			}
 		}
 	}
-	for _, path := range []streams.Path{signedIndex, unsignedIndex} { // by which clients of either kind begin
+	for _, path := range []streams.Path{streams.SignedIndex, streams.UnsignedIndex} { // by which clients of either kind begin
 		if d := s.read[string(path)]; s.kind == cache.KindSite && (d == nil || d.index == nil) {
 			s.fault("there is no index %s", path)
 		}

@@ -120,11 +120,6 @@ func DefaultStream() Stream {
 	return s
 }
 
-const (
-	signedIndex   = streams.Path("streams/v1/index.sjson")
-	unsignedIndex = streams.Path("streams/v1/index.json")
-)
-
 var (
 	validName  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 	indexInURL = regexp.MustCompile(`^(.*?)/*(streams/v1/[^/]*\.s?json)$`)

@@ -10,6 +10,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/streams"
 )
 
 // serveCustody serves STREAM/ID: the custody volume of any kept snapshot that has one. ID may be shortened to what is unique in the
@@ -46,7 +47,7 @@ func (s *Server) serveCustody(w *reply, r *http.Request, path string) {
 
 // offerCustody says with an index of the site's own where the custody of its snapshot is.
 func (s *Server) offerCustody(w *reply, r *http.Request, found cache.Found) {
-	index := found.Path == "streams/v1/index.sjson" || found.Path == "streams/v1/index.json"
+	index := found.Path == string(streams.SignedIndex) || found.Path == string(streams.UnsignedIndex)
 	if index && found.Kind == cache.KindSite && s.custody != nil && s.custody.Offers() {
 		w.Header().Set("Link", mirror.CustodyLink(r.URL.Path, w.stream, found.Snapshot))
 	}

@@ -13,6 +13,12 @@ const (
 	productsFormat = "products:1.0"
 )
 
+// SignedIndex and UnsignedIndex are where a tree has its index: clearsigned, and as JSON alone.
+const (
+	SignedIndex   Path = indexName + signedEnding
+	UnsignedIndex Path = indexName + textEnding
+)
+
 // An Index is an index:1.0 document: it names the lists of a tree.
 //
 // [Index.Render] prints Fields and those of the entries; the other members are

@@ -22,6 +22,7 @@ import (
 	"oxbow/mirror"
 	"oxbow/proxy"
 	"oxbow/proxy/control"
+	"oxbow/streams"
 )
 
 // A daemon is what `oxbow serve` is once it has the store: the front end, the
@@ -297,7 +298,7 @@ func (d *daemon) ready() {
 // alive returns when everything that a request needs has answered.
 func (d *daemon) alive() {
 	for _, st := range *d.served.Load() {
-		_, _ = d.o.store.Find(st.Name, st.View, "streams/v1/index.json") // that it answers is enough
+		_, _ = d.o.store.Find(st.Name, st.View, string(streams.UnsignedIndex)) // that it answers is enough
 	}
 }
 
