@@ -15,6 +15,7 @@ import (
 
 	"oxbow/cache"
 	"oxbow/mirror"
+	"oxbow/mirror/bundle"
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
@@ -252,6 +253,32 @@ func TestImportProvesWhatClientsRead(t *testing.T) {
 	}
 	f.publish("honest again", f.honest.Entries)
 	newFarSite(t).mustTake(o, f.export(mirror.ExportOptions{})...)
+}
+
+// A bundle of which all is here but metadata that is damaged is not published, and nothing but the damage is told of.
+func TestImportOfDamagedMetadata(t *testing.T) {
+	f := newForger(t, newSite(t, oneProduct()))
+	o := mirror.ImportOptions{TrustFingerprint: f.key.Fingerprint()}
+	volume := f.export(mirror.ExportOptions{})[0]
+	far := newFarSite(t)
+	for _, e := range f.honest.Entries { // as by another stream
+		data, err := f.store.Files().ReadFile(e.Digest, 1<<20)
+		if err == nil {
+			_, err = far.store.Put(t.Context(), data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := bytes.LastIndex(volume, []byte("documents/")) + 512 + 20 // within what that has
+	results, err := far.take(o, flipped(volume, at))
+	if !errors.Is(err, bundle.ErrDamaged) || strings.Contains(err.Error(), "cannot publish") || len(results) != 1 || len(results[0].Published) > 0 {
+		t.Errorf("%+v, %v", results, err)
+	}
+	if notes := far.notes(); len(notes) > 0 {
+		t.Errorf("noted is %q", notes)
+	}
+	far.mustTake(o, volume)
 }
 
 // However much the documents have that clients would read, no more is held of them than there is room for: a bundle has them compressed,

@@ -615,6 +615,28 @@ func TestCustodyChainIsBounded(t *testing.T) {
 	}
 }
 
+// Where custody does not come, the images wait for no more than one further try: each sync tries again.
+func TestCustodyKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	near := newSite(t, oneProduct())
+	near.mustSync()
+	b := hand(t, near.store, near.m)
+	c := newDownstream(t, b) // which makes three attempts
+	b.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, mirror.CustodyDir) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return strings.HasPrefix(r.URL.Path, mirror.CustodyDir)
+	})
+	if res, err := c.sync(); err != nil || len(res.Warnings) != 1 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	asked := slices.DeleteFunc(b.asked(), func(path string) bool { return !strings.HasPrefix(path, mirror.CustodyDir) })
+	if len(asked) != 2 {
+		t.Errorf("it asks for %q", asked)
+	}
+}
+
 // A site that passes the documents of the other one on keeps the chain too. A client that waits for metadata does not wait for that: the
 // next sync brings it.
 func TestCustodyOfWhatIsPassedOn(t *testing.T) {

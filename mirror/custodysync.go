@@ -94,12 +94,16 @@ func (u unfit) Unwrap() error { return u.error }
 // errOtherCustody: it does not belong to the documents that were read.
 var errOtherCustody = errors.New("it is the custody of other documents than those that were read")
 
+// custodyAttempts is how often a sync asks for custody that does not come. The images wait meanwhile, for the next sync asks again: five
+// attempts at a server that takes them and never answers are minutes, each time.
+const custodyAttempts = 2
+
 // fetchCustody fetches what is offered, and stores it if it is good.
 func (r *run) fetchCustody(ctx context.Context, c *catalog, o *offer) (keptVolume, error) {
 	if o.problem != nil {
 		return keptVolume{}, unfit{o.problem}
 	}
-	got, err := r.reader.client.Document(ctx, o.url, upstream.Validators{}, MaxCustody)
+	got, err := r.reader.client.Trying(custodyAttempts).Document(ctx, o.url, upstream.Validators{}, MaxCustody)
 	if err != nil {
 		return keptVolume{}, err
 	}

@@ -10,7 +10,7 @@ import (
 
 // A handover is read only as it would be written: one text, one meaning.
 func FuzzParseHandover(f *testing.F) {
-	first := Handover{Stream: "stable", Snapshot: cache.Sum(nil), Site: "4C1E", Time: time.Unix(1764252310, 0).UTC(), MadeBy: "oxbow 1.2.0"}
+	first := handover{Stream: "stable", Snapshot: cache.Sum(nil), Site: "4C1E", Time: time.Unix(1764252310, 0).UTC(), MadeBy: "oxbow 1.2.0"}
 	next := first
 	next.Before = cache.Sum(first.encode())
 	f.Add(first.encode())

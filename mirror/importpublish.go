@@ -19,7 +19,7 @@ func (im *importing) finish(ctx context.Context, in *incoming) (*BundleResult, e
 	}
 	res := &BundleResult{Bundle: in.id.String(), Site: in.contents.Site, Created: in.contents.Created, Volumes: in.contents.Volumes}
 	res.Missing = missingOf(in.contents, func(d cache.Digest, _ int64) bool { return im.m.store.Holds(d) })
-	if !res.Whole() || len(in.manifests) < len(in.contents.Snapshots) {
+	if !res.Whole() || !in.proven { // some of the metadata is to be read yet
 		return res, nil
 	}
 	for _, n := range in.contents.Needs {
