@@ -44,7 +44,7 @@ type streamStatus struct {
 	NextRun       time.Time `json:"next_run,omitzero"`       // absent: only by command; in the past: due
 	UpstreamIndex time.Time `json:"upstream_index,omitzero"` // the date of the one accepted last
 
-	NoCustody string `json:"no_custody,omitempty"` // why what upstream offered is not here
+	NoCustody string `json:"custody_missing,omitempty"` // why what upstream offered is not here
 
 	Unfinished []*mirror.UnfinishedBundle `json:"unfinished_bundles,omitempty"` // that bring the stream, or may
 }
