@@ -2,10 +2,7 @@ package mirror_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"oxbow/cache"
 	"oxbow/mirror"
@@ -21,111 +17,6 @@ import (
 	"oxbow/streams"
 	"oxbow/streams/streamstest"
 )
-
-// A farSite is a store that no upstream is reached from.
-type farSite struct {
-	t     *testing.T
-	store *cache.Store
-	m     *mirror.Mirror
-}
-
-func newFarSite(t *testing.T) *farSite {
-	t.Helper()
-	s := &farSite{t: t, store: newStore(t, filepath.Join(t.TempDir(), "far"), -1)}
-	s.m = mirror.New(mirror.Options{Store: s.store, Offline: true})
-	t.Cleanup(func() { endStore(t, s.store) })
-	return s
-}
-
-// export writes a bundle of the current snapshot, a volume each.
-func (s *site) export(o mirror.ExportOptions) (volumes [][]byte) {
-	s.t.Helper()
-	return exportFrom(s.t, s.store, o)
-}
-
-func exportFrom(t *testing.T, store *cache.Store, o mirror.ExportOptions) (volumes [][]byte) {
-	t.Helper()
-	if len(o.Snapshots) == 0 {
-		snap, err := store.Current(stable)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Snapshots = []cache.Snapshot{snap}
-	}
-	o.MadeBy = "oxbow test"
-	e, err := mirror.PlanExport(t.Context(), store.Files(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := 1; n <= e.Contents.Volumes; n++ {
-		var b bytes.Buffer
-		if err := e.Write(t.Context(), &b, n, 0); err != nil {
-			t.Fatal(err)
-		}
-		if size := e.Volume(n).Size(); int64(b.Len()) != size || o.Split > 0 && size > o.Split {
-			t.Errorf("volume %d has %d bytes, planned %d, split at %d", n, b.Len(), size, o.Split)
-		}
-		volumes = append(volumes, b.Bytes())
-	}
-	return volumes
-}
-
-func (s *farSite) take(o mirror.ImportOptions, volumes ...[]byte) ([]*mirror.BundleResult, error) {
-	s.t.Helper()
-	var sources []mirror.Volume
-	for i, v := range volumes {
-		sources = append(sources, mirror.Volume{Name: fmt.Sprintf("volume %d", i+1), Reader: bytes.NewReader(v)})
-	}
-	return s.m.Import(s.t.Context(), sources, o)
-}
-
-// mustTake takes volumes in that complete a bundle.
-func (s *farSite) mustTake(o mirror.ImportOptions, volumes ...[]byte) {
-	s.t.Helper()
-	results, err := s.take(o, volumes...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, r := range results {
-		if !r.Whole() || len(r.Published) == 0 {
-			s.t.Fatalf("not published: %+v", r)
-		}
-	}
-}
-
-// same reports what the far site serves otherwise than the near one.
-func (s *farSite) same(near *site) {
-	s.t.Helper()
-	if a, b := current(s.t, near.store, stable), current(s.t, s.store, stable); a != b {
-		s.t.Fatalf("the far site has snapshot %v, the near one %v", b, a)
-	}
-	man, err := s.store.Manifest(stable, current(s.t, s.store, stable))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, e := range man.Entries {
-		if e.Kind != cache.KindItem && e.Kind != cache.KindSite {
-			continue
-		}
-		if diff := cmp.Diff(cache.Sum(readPath(s.t, near.store, stable, e.Path)), cache.Sum(readPath(s.t, s.store, stable, e.Path))); diff != "" {
-			s.t.Errorf("%s: %s", e.Path, diff)
-		}
-	}
-}
-
-// have returns what the far site says that it has, as the near one reads it.
-func (s *farSite) have() *mirror.Have {
-	s.t.Helper()
-	doc, err := s.m.Have("oxbow test")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	h, err := mirror.ReadHave(doc)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return h
-}
 
 // A site that never sees upstream gets its images, and three days of updates; a day that is skipped is refused, and then healed; it
 // goes back and forward on its own.
@@ -149,10 +40,7 @@ func TestAirGap(t *testing.T) {
 		ids = append(ids, current(t, near.store, stable))
 		bundles = append(bundles, near.export(o))
 	}
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	if _, err := far.take(mirror.ImportOptions{}, bundles[0]...); !errors.Is(err, bundle.ErrForeign) || !strings.Contains(err.Error(), "--trust-fingerprint "+key.Fingerprint()) {
 		t.Errorf("of a stranger: %v", err)
 	}
@@ -215,10 +103,7 @@ func TestVolumes(t *testing.T) {
 	if diff := cmp.Diff(volumes, near.export(mirror.ExportOptions{Split: 250 << 10})); diff != "" {
 		t.Error("another export has other bytes")
 	}
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	far := newFarSite(t)
 	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
 	for i := len(volumes) - 1; i > 0; i-- {
@@ -250,16 +135,10 @@ func TestBundleChain(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	nearKey, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	nearKey := keyOf(t, near.m)
 	middle, far := newFarSite(t), newFarSite(t)
 	middle.mustTake(mirror.ImportOptions{TrustFingerprint: nearKey.Fingerprint()}, near.export(mirror.ExportOptions{})...)
-	middleKey, err := middle.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	middleKey := keyOf(t, middle.m)
 	volumes := exportFrom(t, middle.store, mirror.ExportOptions{Split: 300 << 10})
 	far.mustTake(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint(), Keyring: tree.Keyring()}, volumes...)
 	far.same(near)
@@ -294,127 +173,13 @@ func TestBundleChain(t *testing.T) {
 	}
 }
 
-// The handovers of what came stay with each snapshot as long as it is kept, or its content, which a rollback published anew.
-func TestHandoversStay(t *testing.T) {
-	tree := streamstest.MAAS(streamstest.Shape{})
-	near := newSite(t, tree)
-	near.mustSync()
-	nearKey, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	middle := newFarSite(t)
-	now := time.Now().UTC().Truncate(time.Second)
-	middle.m = mirror.New(mirror.Options{Store: middle.store, Now: func() time.Time { return now }})
-	trust := mirror.ImportOptions{TrustFingerprint: nearKey.Fingerprint()}
-	took := func() (cache.Snapshot, time.Time) {
-		now = now.Add(time.Hour)
-		middle.mustTake(trust, near.export(mirror.ExportOptions{})...)
-		snap, err := middle.store.Current(stable)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return snap, now
-	}
-	first, came := took()
-	tree.AddDay()
-	near.upstream.Publish(tree)
-	near.mustSync()
-	took()
-	now = now.Add(time.Hour)
-	if _, err := middle.m.Rollback(t.Context(), stable, first.ID); err != nil {
-		t.Fatal(err)
-	}
-	back, err := middle.store.Current(stable)
-	if err != nil {
-		t.Fatal(err)
-	}
-	middleKey, err := middle.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		what  string
-		snap  cache.Snapshot
-		since time.Time // as the middle one says
-	}{{"that came first", first, came}, {"of a rollback to that", back, back.Created}} {
-		volumes := exportFrom(t, middle.store, mirror.ExportOptions{Snapshots: []cache.Snapshot{test.snap}})
-		i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: tree.Keyring()})
-		if err != nil || len(i.Faults) > 0 {
-			t.Fatalf("%s: %+v, %v", test.what, i, err)
-		}
-		want := []*mirror.HandoverView{
-			{Snapshot: first.ID.String(), Site: nearKey.Fingerprint(), Time: first.Created, MadeBy: "oxbow test", Proven: true},
-			{Snapshot: test.snap.ID.String(), Site: middleKey.Fingerprint(), Time: test.since, MadeBy: "oxbow test", Proven: true},
-		}
-		if diff := cmp.Diff(want, i.Streams[0].Handovers, cmpopts.IgnoreFields(mirror.HandoverView{}, "By")); diff != "" {
-			t.Errorf("handovers of the snapshot %s (-want +got):\n%s", test.what, diff)
-		}
-		far := newFarSite(t)
-		far.mustTake(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint()}, volumes...)
-	}
-}
-
-// A bundle that is imported again changes nothing of when its snapshot came, nor what is current, and it is said what that is.
-func TestImportAgain(t *testing.T) {
-	tree := streamstest.MAAS(streamstest.Shape{})
-	near := newSite(t, tree)
-	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := near.export(mirror.ExportOptions{})
-	tree.AddDay()
-	near.upstream.Publish(tree)
-	near.m = mirror.New(mirror.Options{Store: near.store, Now: func() time.Time { return time.Now().Add(time.Hour) }})
-	near.mustSync()
-	newer := near.export(mirror.ExportOptions{})
-
-	far := newFarSite(t)
-	now := time.Now().UTC().Truncate(time.Second)
-	far.m = mirror.New(mirror.Options{Store: far.store, Now: func() time.Time { return now }})
-	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), AllowOlder: true}
-	far.mustTake(o, newer...)
-	snap, err := far.store.Current(stable)
-	if err != nil {
-		t.Fatal(err)
-	}
-	came := now
-	now = now.Add(time.Hour)
-	far.mustTake(o, old...)
-	was := current(t, far.store, stable)
-	now = now.Add(time.Hour)
-	results, err := far.take(o, newer...)
-	if err != nil || len(results) != 1 || results[0].There[stable] != snap.ID.String() || results[0].Current[stable] != was.String() {
-		t.Errorf("%+v, %v", results, err)
-	}
-	if is := current(t, far.store, stable); is != was || is == snap.ID {
-		t.Errorf("%v is current, and was %v; the newer one is %v", is, was, snap.ID)
-	}
-	if _, err := far.m.Key(); err != nil {
-		t.Fatal(err)
-	}
-	volumes := exportFrom(t, far.store, mirror.ExportOptions{Snapshots: []cache.Snapshot{snap}})
-	i, err := mirror.InspectBundle(t.Context(), []mirror.Volume{{Name: "one", Reader: bytes.NewReader(volumes[0])}}, mirror.InspectOptions{Keyring: tree.Keyring()})
-	if err != nil || len(i.Faults) > 0 {
-		t.Fatalf("%+v, %v", i, err)
-	}
-	if h := i.Streams[0].Handovers; len(h) != 2 || !h[1].Time.Equal(came) {
-		t.Errorf("handovers %+v, want the last since %v", h, came)
-	}
-}
-
 // What is not to be imported is refused before anything of it is taken in: a stream that is synced here, one that another site's
 // bundles bring, something older than what is here, and what upstream's keyring does not vouch for.
 func TestImportRefused(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
 	first := near.export(mirror.ExportOptions{})
 	refused := func(s *farSite, words string, is error, o mirror.ImportOptions, volumes ...[]byte) {
@@ -435,10 +200,7 @@ func TestImportRefused(t *testing.T) {
 	far.mustTake(o, first...)
 	other := newSite(t, tree)
 	other.mustSync()
-	otherKey, err := other.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	otherKey := keyOf(t, other.m)
 	if _, err := far.m.TrustKeys(otherKey.Public()); err != nil {
 		t.Fatal(err)
 	}
@@ -454,9 +216,7 @@ func TestImportRefused(t *testing.T) {
 	if _, err := s.sync(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.m.Key(); err != nil {
-		t.Fatal(err)
-	}
+	keyOf(t, s.m) // it is made
 	snap, err := s.store.Current(stable)
 	if err != nil {
 		t.Fatal(err)
@@ -472,10 +232,7 @@ func TestImportVouchedWhole(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint(), Keyring: tree.Keyring()}
 	good := near.export(mirror.ExportOptions{})
 	honest, err := near.store.Manifest(stable, current(t, near.store, stable))
@@ -549,10 +306,7 @@ func TestImportKilledBetween(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	first := near.export(mirror.ExportOptions{})
 	dir := filepath.Join(t.TempDir(), "far")
 	far := &farSite{t: t, store: newStore(t, dir, -1)}
@@ -591,46 +345,11 @@ func TestImportKilledBetween(t *testing.T) {
 	}
 }
 
-// takeInVain imports volumes of the first bundle, of which the snapshot cannot be published: a file is in the way below dir, the
-// store, and is gone at the end.
-func (s *farSite) takeInVain(dir string, o mirror.ImportOptions, volumes ...[]byte) {
-	s.t.Helper()
-	inTheWay := filepath.Join(dir, "snapshots", stable)
-	o.Taken = func(mirror.Taken) {
-		if err := os.WriteFile(inTheWay, nil, 0o644); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	if results, err := s.take(o, volumes...); err == nil {
-		s.t.Fatalf("published in spite of all: %+v", results)
-	}
-	if err := os.Remove(inTheWay); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// imported returns the id of the snapshot that came last.
-func (s *farSite) imported() string {
-	s.t.Helper()
-	data, err := s.store.Files().ReadState(stable)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var st struct{ Imported mirror.Imported }
-	if err := json.Unmarshal(data, &st); err != nil {
-		s.t.Fatal(err)
-	}
-	return st.Imported.Snapshot
-}
-
 // A site whose key is trusted cannot spoil the keyring that clients of all streams get.
 func TestImportSigners(t *testing.T) {
 	near := newSite(t, streamstest.MAAS(streamstest.Shape{}))
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	middle, far := newFarSite(t), newFarSite(t)
 	middle.mustTake(mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}, near.export(mirror.ExportOptions{})...)
 	state, err := middle.store.Files().ReadState(stable)
@@ -641,10 +360,7 @@ func TestImportSigners(t *testing.T) {
 	if err := middle.store.WriteState(stable, state); err != nil {
 		t.Fatal(err)
 	}
-	middleKey, err := middle.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	middleKey := keyOf(t, middle.m)
 	if _, err := far.take(mirror.ImportOptions{TrustFingerprint: middleKey.Fingerprint()}, exportFrom(t, middle.store, mirror.ExportOptions{})...); !errors.Is(err, bundle.ErrContents) {
 		t.Errorf("got %v", err)
 	}

@@ -20,134 +20,6 @@ import (
 	"oxbow/streams/streamstest"
 )
 
-// A forger makes snapshots of a site that no correct oxbow would make, signed by the site's key.
-type forger struct {
-	*site
-	key    *streams.SigningKey
-	honest *cache.Manifest
-}
-
-func newForger(t *testing.T, near *site) *forger {
-	t.Helper()
-	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &forger{site: near, key: key}
-	if f.honest, err = near.store.Manifest(stable, current(t, near.store, stable)); err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-func (f *forger) put(data []byte) cache.Digest {
-	f.t.Helper()
-	d, err := f.store.Put(f.t.Context(), data)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return d
-}
-
-func (f *forger) signed(text []byte) []byte {
-	f.t.Helper()
-	doc, err := f.key.Clearsign(text, time.Now())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return doc
-}
-
-// apart is a signature of text.
-func (f *forger) apart(text []byte) []byte {
-	f.t.Helper()
-	sig, err := f.key.Detach(text, time.Now())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return sig
-}
-
-// publish publishes entries as the next snapshot.
-func (f *forger) publish(reason string, entries []cache.Entry) {
-	f.t.Helper()
-	man := &cache.Manifest{Stream: stable, Parent: current(f.t, f.store, stable), Created: time.Now().UTC().Truncate(time.Second), Reason: reason, Entries: entries}
-	man.Sort()
-	if err := f.store.Flush(f.t.Context()); err != nil {
-		f.t.Fatal(err)
-	}
-	if _, err := f.store.Publish(f.t.Context(), man); err != nil {
-		f.t.Fatalf("%s: %v", reason, err)
-	}
-}
-
-// changed returns the honest entries with documents of the site's changed: texts as all their forms say them, signed anew.
-func (f *forger) changed(change func(text []byte) []byte) []cache.Entry {
-	f.t.Helper()
-	var entries []cache.Entry
-	plain := map[string][]byte{}
-	for _, e := range f.honest.Entries {
-		if e.Kind == cache.KindSite && strings.HasSuffix(e.Path, ".json") {
-			plain[e.Path] = change(readPath(f.t, f.store, stable, e.Path))
-		}
-	}
-	for _, e := range f.honest.Entries {
-		if e.Kind == cache.KindSite {
-			doc := plain[e.Path]
-			if sig, ok := strings.CutSuffix(e.Path, ".gpg"); ok {
-				doc = f.apart(plain[sig])
-			} else if doc == nil {
-				text, err := streams.ClearText(readPath(f.t, f.store, stable, e.Path))
-				if err != nil {
-					f.t.Fatal(err)
-				}
-				doc = f.signed(change(text))
-			}
-			e.Digest, e.Size = f.put(doc), int64(len(doc))
-		}
-		entries = append(entries, e)
-	}
-	return entries
-}
-
-// with returns the honest entries, each as change returns it; one without a path is left out.
-func (f *forger) with(change func(e cache.Entry) cache.Entry, more ...cache.Entry) []cache.Entry {
-	var entries []cache.Entry
-	for _, e := range f.honest.Entries {
-		if e = change(e); e.Path != "" {
-			entries = append(entries, e)
-		}
-	}
-	return append(entries, more...)
-}
-
-// replaced puts other bytes at a path of a kind.
-func (f *forger) replaced(kind cache.Kind, path string, data []byte) []cache.Entry {
-	return f.with(func(e cache.Entry) cache.Entry {
-		if e.Kind == kind && e.Path == path {
-			e.Digest, e.Size = f.put(data), int64(len(data))
-		}
-		return e
-	})
-}
-
-// without leaves a path of a kind out.
-func (f *forger) without(kind cache.Kind, path string) []cache.Entry {
-	return f.with(func(e cache.Entry) cache.Entry {
-		if e.Kind == kind && e.Path == path {
-			e.Path = ""
-		}
-		return e
-	})
-}
-
-// item returns an item of the honest snapshot.
-func (f *forger) item() cache.Entry {
-	i := slices.IndexFunc(f.honest.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindItem })
-	return f.honest.Entries[i]
-}
-
 // A countedReader counts what is read of a volume.
 type countedReader struct {
 	r io.Reader
@@ -177,7 +49,7 @@ func (s *farSite) notes() (ids []string) {
 // are given: it is refused before any file of it is taken in, nothing is noted of it, and `bundle verify` has the same fault.
 func TestImportProvesWhatClientsRead(t *testing.T) {
 	const index, signedIndex = "streams/v1/index.json", "streams/v1/index.sjson"
-	f := newForger(t, newSite(t, streamstest.MAAS(streamstest.Shape{})))
+	f := newForger(t, streamstest.MAAS(streamstest.Shape{}))
 	o := mirror.ImportOptions{TrustFingerprint: f.key.Fingerprint()}
 	stranger, err := streams.GenerateSigningKey(streams.Ed25519, "a stranger", time.Now())
 	if err != nil {
@@ -257,7 +129,7 @@ func TestImportProvesWhatClientsRead(t *testing.T) {
 
 // A bundle of which all is here but metadata that is damaged is not published, and nothing but the damage is told of.
 func TestImportOfDamagedMetadata(t *testing.T) {
-	f := newForger(t, newSite(t, oneProduct()))
+	f := newForger(t, oneProduct())
 	o := mirror.ImportOptions{TrustFingerprint: f.key.Fingerprint()}
 	volume := f.export(mirror.ExportOptions{})[0]
 	far := newFarSite(t)
@@ -284,7 +156,7 @@ func TestImportOfDamagedMetadata(t *testing.T) {
 // However much the documents have that clients would read, no more is held of them than there is room for: a bundle has them compressed,
 // to a thousandth of what they are. What several paths share counts once.
 func TestImportBoundsWhatClientsRead(t *testing.T) {
-	f := newForger(t, newSite(t, oneProduct()))
+	f := newForger(t, oneProduct())
 	whole, seen := int64(0), map[cache.Digest]bool{}
 	for _, e := range f.honest.Entries {
 		if e.Kind == cache.KindSite && !strings.HasSuffix(e.Path, ".gpg") && !seen[e.Digest] {
@@ -319,18 +191,11 @@ func TestImportProvesUpstreamsDocuments(t *testing.T) {
 		if _, err := near.sync(); err != nil {
 			t.Fatal(err)
 		}
-		key, err := near.m.Key()
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := &forger{site: near, key: key}
-		if f.honest, err = near.store.Manifest(stable, current(t, near.store, stable)); err != nil {
-			t.Fatal(err)
-		}
+		f := forgerOf(t, near)
 		if n := slices.IndexFunc(f.honest.Entries, func(e cache.Entry) bool { return e.Kind == cache.KindKnown }); n >= 0 {
 			t.Fatalf("%s: %s is not here", name, f.honest.Entries[n].Path)
 		}
-		o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+		o := mirror.ImportOptions{TrustFingerprint: f.key.Fingerprint()}
 		far := newFarSite(t)
 		far.mustTake(o, near.export(mirror.ExportOptions{})...)
 		item := f.item()
@@ -387,15 +252,8 @@ func TestImportOfOddUpstream(t *testing.T) {
 	if _, err := near.sync(); err != nil {
 		t.Fatal(err)
 	}
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &forger{site: near, key: key}
-	if f.honest, err = near.store.Manifest(stable, current(t, near.store, stable)); err != nil {
-		t.Fatal(err)
-	}
-	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
+	f := forgerOf(t, near)
+	o := mirror.ImportOptions{TrustFingerprint: f.key.Fingerprint()}
 	// edited returns the honest entries with every item of upstream's lists changed, and of each version also a copy that is not, if
 	// twice is set.
 	edited := func(twice bool, change func(item map[string]any)) []cache.Entry {
@@ -406,6 +264,7 @@ func TestImportOfOddUpstream(t *testing.T) {
 			doc := readView(t, near.store, cache.Upstream, e.Path)
 			text, clearsigned := doc, streams.IsClearsigned(doc)
 			if clearsigned {
+				var err error
 				if text, err = streams.ClearText(doc); err != nil {
 					t.Fatal(err)
 				}
@@ -430,7 +289,8 @@ func TestImportOfOddUpstream(t *testing.T) {
 					}
 				}
 			}
-			if text, err = json.MarshalIndent(list, "", " "); err != nil {
+			text, err := json.MarshalIndent(list, "", " ")
+			if err != nil {
 				t.Fatal(err)
 			}
 			if doc = text; clearsigned {
@@ -508,10 +368,7 @@ func TestImportRefusesEarly(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
 	first := near.export(mirror.ExportOptions{Split: 250 << 10})
 	tree.AddDay()

@@ -70,9 +70,7 @@ func TestCustodian(t *testing.T) {
 	}
 	all := newAllSite(t, tree)
 	all.mustSyncPlain()
-	if _, err := all.m.Key(); err != nil {
-		t.Fatal(err)
-	}
+	keyOf(t, all.m) // it is made
 	if _, err := mirror.NewCustodian(all.store.Files(), "").Volume(t.Context(), stable, current(t, all.store, stable)); !errors.Is(err, mirror.ErrNoCustody) {
 		t.Errorf("of upstream's own documents: %v", err)
 	}

@@ -17,10 +17,7 @@ func TestFirstBundleIsNotOlder(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	old := near.export(mirror.ExportOptions{})
 	tree.AddDay()
 	near.upstream.Publish(tree)
@@ -52,10 +49,7 @@ func TestFirstBundleIsNotOlder(t *testing.T) {
 	if _, err := here.sync(); err != nil {
 		t.Fatal(err)
 	}
-	hereKey, err := here.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	hereKey := keyOf(t, here.m)
 	further := newFarSite(t)
 	further.mustTake(mirror.ImportOptions{TrustFingerprint: hereKey.Fingerprint()}, here.export(mirror.ExportOptions{})...)
 	further.same(here)
@@ -79,10 +73,7 @@ func TestFirstBundleNotPublished(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	volumes := near.export(mirror.ExportOptions{})
 	failed := func() *farSite {
 		dir := filepath.Join(t.TempDir(), "far")
@@ -97,10 +88,7 @@ func TestFirstBundleNotPublished(t *testing.T) {
 	}
 	other := newSite(t, tree)
 	other.mustSync()
-	otherKey, err := other.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	otherKey := keyOf(t, other.m)
 	far := failed()
 	if _, err := far.m.TrustKeys(otherKey.Public()); err != nil {
 		t.Fatal(err)
@@ -119,10 +107,7 @@ func TestFirstBundleNotPublished(t *testing.T) {
 		s := &site{t: t, upstream: near.upstream, url: near.url, store: far.store, m: newMirror(t, far.store)}
 		s.define(near.url, tree.Keyring())
 		s.mustSync()
-		own, err := s.m.Key()
-		if err != nil {
-			t.Fatal(err)
-		}
+		own := keyOf(t, s.m)
 		third := newFarSite(t)
 		third.mustTake(mirror.ImportOptions{TrustFingerprint: own.Fingerprint()}, s.export(mirror.ExportOptions{})...)
 		if ring, err := mirror.Keyring(third.store.Files()); err != nil || !bytes.Equal(ring, own.Public()) {

@@ -58,7 +58,7 @@ func parseHandover(text []byte) (*handover, error) {
 
 // A HandoverView is a handover as it was signed.
 type HandoverView struct {
-	Snapshot string `json:"snapshot"` // another than that of who came after, which published its content anew by a rollback
+	Snapshot string `json:"snapshot"` // another than the next one's, where the next site rolled back to it
 
 	Site   string    `json:"site"`
 	By     string    `json:"by"` // user id of the key, where it is known

@@ -14,7 +14,7 @@ import (
 type Imported struct {
 	Arrival           // of the newest that came; of no snapshot: the first is being published
 	Site    string    `json:"site"`    // fingerprint of the key that signs its bundles
-	Created time.Time `json:"created"` // the newest
+	Created time.Time `json:"created"` // when the newest was made
 	Bundle  string    `json:"bundle"`  // by which it came
 	Signers []byte    `json:"signers"` // the public keys that sign what its clients read
 	Earlier []Arrival `json:"earlier,omitempty"`

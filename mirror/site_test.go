@@ -53,6 +53,16 @@ func newSiteIn(t *testing.T, dir string, tree *streamstest.Tree, reserve int64) 
 	return s
 }
 
+// keyOf returns the site's key, which is made if there is none.
+func keyOf(t *testing.T, m *mirror.Mirror) *streams.SigningKey {
+	t.Helper()
+	key, err := m.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func newMirror(t *testing.T, store *cache.Store) *mirror.Mirror {
 	client := upstream.NewClient(&upstream.Options{
 		Attempts: 3, Backoff: upstream.Backoff{Base: time.Millisecond}, HeaderTimeout: 300 * time.Millisecond, StallTimeout: 300 * time.Millisecond,
@@ -109,10 +119,7 @@ func (s *site) versions() []string { return s.whole() }
 // signature over each hash is kept.
 func (s *site) whole() (versions []string) {
 	s.t.Helper()
-	key, err := s.m.Key()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	key := keyOf(s.t, s.m)
 	keyring, err := streams.ReadKeyring(key.Public())
 	if err != nil {
 		s.t.Fatal(err)

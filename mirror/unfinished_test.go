@@ -16,10 +16,7 @@ func TestUnfinishedBundle(t *testing.T) {
 	tree := streamstest.MAAS(streamstest.Shape{})
 	near := newSite(t, tree)
 	near.mustSync()
-	key, err := near.m.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := keyOf(t, near.m)
 	volumes := near.export(mirror.ExportOptions{Split: 250 << 10})
 	far := newFarSite(t)
 	o := mirror.ImportOptions{TrustFingerprint: key.Fingerprint()}
